@@ -1,0 +1,61 @@
+"""What Proa raises. Every message reads `[op] given ..., expected ..., try ...`.
+
+Each class also derives from the built-in that a Python user would catch, so `except ValueError`
+keeps working. `message` is the one place where the sentence is put together.
+"""
+
+from __future__ import annotations
+
+
+class ProaError(Exception):
+    """Base of every error that Proa raises on purpose."""
+
+
+class ArgumentError(ProaError, ValueError):
+    """An argument's value is not acceptable: `pa.sum(x, axis=7)` of a matrix."""
+
+
+class ShapeError(ArgumentError):
+    """Shapes do not go together: `pa.zeros((2, 3)) + pa.zeros((4,))`."""
+
+
+class DtypeError(ProaError, TypeError):
+    """A dtype or a Python type is not acceptable here: `pa.sin(pa.asarray([1, 2]))`."""
+
+
+class IndexingError(ProaError, IndexError):
+    """An index lies outside its axis, or there are more indices than axes."""
+
+
+class DeviceError(ProaError, RuntimeError):
+    """Tensors of different devices meet, or a device is not there."""
+
+
+class GradientError(ProaError, RuntimeError):
+    """A derivative was asked for where there is none."""
+
+
+class JitError(ProaError, RuntimeError):
+    """A jitted function did what a replay could not repeat."""
+
+
+class ExecutionError(ProaError, RuntimeError):
+    """A computation failed after it was recorded; names the line that recorded it."""
+
+
+class OutOfMemory(ProaError, MemoryError):
+    """The results asked for do not fit into the memory that is free."""
+
+
+class MissingExtra(ProaError, ImportError):
+    """An optional package is needed: `pip install 'proa[xla]'`."""
+
+
+class FileError(ProaError, ValueError):
+    """A file from outside is damaged, hostile or of another kind."""
+
+
+def message(op: str, given: str, expected: str, hint: str = "") -> str:
+    """The sentence of every error: `[op] given ..., expected ..., try ...`."""
+    text = f"[{op}] given {given}, expected {expected}"
+    return f"{text}, try {hint}" if hint else text

@@ -1,0 +1,1 @@
+"""The intermediate representation. It knows no operation and no device."""

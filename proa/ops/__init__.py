@@ -1,0 +1,1 @@
+"""What exists: one operation, one block."""

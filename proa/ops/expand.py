@@ -1,0 +1,131 @@
+"""Composites: named graphs, and the expansion of an entry into the operations it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+from proa.graph.build import Builder, use_sink
+from proa.graph.entry import Entry
+from proa.graph.graph import Graph
+from proa.graph.rewrite import splice, sweep
+from proa.graph.spec import Spec
+from proa.ops.factors import FactorMap
+from proa.ops.primitive import Family, Primitive, apply
+
+
+def expansion(entry: Entry) -> Graph | None:
+    """The graph that a composite or a call stands for; None for a primitive."""
+    expand = entry.primitive.expand
+    if expand is None:
+        return None
+    if expand == "graph":
+        graph: Graph = entry.params[0]
+        return graph
+    return _expanded(entry.primitive, tuple([s.plain for s in entry.ins]), entry.named_params)
+
+
+def _expanded(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Graph:
+    key = (tuple(params.values()), ins)
+    cached = primitive.pairs.get(key)
+    if cached is not None:
+        return cached  # type: ignore[return-value]
+    builder = Builder()
+    with use_sink(builder):
+        operands = [builder.input(s) for s in ins]
+        outs = primitive.expand(*operands, **params)
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    graph = builder.graph(outs)
+    primitive.pairs[key] = graph  # type: ignore[assignment]
+    return graph
+
+
+def _rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    return _expanded(primitive, ins, params).output_specs()
+
+
+def _factors(op: str, ins: tuple[Spec, ...], **params: Any) -> FactorMap:
+    """Nothing is known from outside: the expansion's own maps tell."""
+    operands = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
+    sizes: dict[Any, int] = {}
+    for letters, s in zip(operands, ins, strict=True):
+        sizes.update(zip(letters, s.shape, strict=True))
+    return FactorMap(operands, (), dict.fromkeys(sizes, "whole"), sizes)
+
+
+def _batch(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
+    """The expansion, batched, as one call."""
+    from proa.ops.structure import call
+    from proa.transforms.vmap import batched_graph
+
+    specs = [o.value.spec for o in operands]
+    count = next(s.shape[0] for s, f in zip(specs, flags, strict=True) if f)
+    inner = tuple([_inner(s, f) for s, f in zip(specs, flags, strict=True)])
+    graph = batched_graph(_expanded(primitive, inner, params), tuple(flags), count)
+    return apply(call, operands, graph=graph)
+
+
+def _inner(of: Spec, batched: bool) -> Spec:
+    from proa.graph.spec import spec
+
+    return spec(of.shape[1:], of.dtype, of.weak) if batched else of.plain
+
+
+COMPOSITE = Family("composite", _factors, _batch)
+
+
+def composite(name: str, expand: Callable[..., Any], **fields: Any) -> Primitive:
+    """Declares a composite: `expand(operands..., **params)` is its definition.
+
+    `pullback(operands, results, cts, **params)`, if given, is its derivative: the cotangents of
+    its operands (None where there is none). Without it the expansion is differentiated.
+    """
+    return Primitive(name, COMPOSITE, expand=expand, rule=_rule, **fields)
+
+
+@final
+class Flattener:
+    """A sink that inlines composites and calls into a Builder, so that only primitives reach it."""
+
+    __slots__ = ("builder", "keeps")
+
+    def __init__(self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: False) -> None:
+        self.builder = builder
+        self.keeps = keeps
+
+    def emit(self, entry: Entry, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        graph = None if self.keeps(entry) else expansion(entry)
+        if graph is None:
+            return self.builder.emit(entry, inputs)
+        return tuple(splice(self, graph, inputs))
+
+    def lift(self, value: Any) -> Any:
+        return self.builder.lift(value)
+
+    def number(self, number: Any, of: Spec) -> Any:
+        return self.builder.number(number, of)
+
+    def constant(self, array: Any, of: Spec) -> Any:
+        return self.builder.constant(array, of)
+
+
+def flat(graph: Graph, merge: bool = True, keeps: Callable[[Entry], bool] = lambda entry: False) -> Graph:
+    """The same function in primitives only (and in what `keeps` wants whole)."""
+    builder = Builder(graph.inputs, merge)
+    sink = Flattener(builder, keeps)
+
+    def again(step: Any, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        builder.scope, builder.where = step.scope, step.where
+        return sink.emit(step.entry, operands)
+
+    with use_sink(sink):
+        constants = [builder.constant(c.array, c.spec) for c in graph.constants]
+        slots = sweep(graph, builder.input_values(), again, constants)
+    return builder.graph([slots[o] for o in graph.outputs])
+
+
+def inline(entry: Entry, operands: Any, sink: Any) -> list[Any]:
+    """Emits the expansion of `entry` into `sink`."""
+    graph = expansion(entry)
+    assert graph is not None
+    return splice(sink, graph, operands)

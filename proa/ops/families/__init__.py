@@ -1,0 +1,1 @@
+"""Families: factor maps with names, and the rules that follow from them."""

@@ -1,0 +1,240 @@
+"""`Primitive`: the declaration of one operation, and `apply`, which records it.
+
+All that is mathematical stands in the declaration; what belongs to a machine stands with that
+backend. A family (`ops/families/`) supplies what is common: the factor map, how parameters shift
+when one more letter is batched, how a linear operation is transposed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, final
+
+import numpy as np
+
+from proa import dtypes
+from proa.dtypes import Dtype, meet, promote, weak_dtype
+from proa.errors import ArgumentError, DtypeError, message
+from proa.graph.build import current_sink
+from proa.graph.entry import Entry, intern_entry
+from proa.graph.node import Value
+from proa.graph.spec import Spec, spec
+
+FLOAT: Final = frozenset(d for d in dtypes.ALL if d.kind == "float" and not d.is_storage)
+INT: Final = frozenset(d for d in dtypes.ALL if d.kind == "int")
+BOOL: Final = frozenset({dtypes.bool_})
+NUMERIC: Final = FLOAT | INT
+REAL: Final = FLOAT | INT | BOOL
+ANY: Final = frozenset(dtypes.ALL)
+
+REGISTRY: Final[dict[str, Primitive]] = {}
+
+
+class Accuracy(NamedTuple):
+    """Largest error in units in the last place of the result, by dtype; 0 is exact or correctly
+    rounded. `sums` says that the error grows with the number of terms."""
+
+    f32: float
+    f64: float
+    sums: bool = False
+
+
+EXACT: Final = Accuracy(0.5, 0.5)
+
+
+def ulp(f32: float, f64: float) -> Accuracy:
+    return Accuracy(f32, f64)
+
+
+class Domain(NamedTuple):
+    """Where an operand is drawn from in the laws."""
+
+    low: float
+    high: float
+
+
+class Sample(NamedTuple):
+    """One case of the laws: operands as shapes or (shape, dtype name), and parameters."""
+
+    operands: tuple[Any, ...]
+    params: dict[str, Any] = {}
+
+
+class Family(NamedTuple):
+    """What operations with one kind of factor map have in common."""
+
+    name: str
+    factors: Callable[..., Any]
+    batch: Callable[..., Any]
+    transpose: Callable[..., Any] | None = None
+    samples: Callable[..., Any] | None = None
+
+
+@final
+class Primitive:
+    """One operation. Callable: `cos(x)` applies it to tensors or values.
+
+    | field | meaning |
+    | --- | --- |
+    | meaning | the function on NumPy arrays that defines it |
+    | jvp | rule(s) `(operands..., result, tangent) -> tangent of the result`, one per operand |
+    | linear | operands in which it is linear (tangents pass through the primitive itself) |
+    | transpose | of the linear operands: `(entry, cts, operands, index) -> ct` |
+    | saves | what reverse mode needs: names of operands, `y` for the result |
+    | retained | kept when the forward pass was read before `backward()` (RULES 1.5) |
+    | expand | composites only: the definition in other operations |
+    """
+
+    def __init__(self, name: str, family: Family, **fields: Any) -> None:
+        self.name = name
+        self.family = family
+        for field, default in _DEFAULTS.items():
+            setattr(self, field, fields.pop(field, default))
+        if fields:
+            raise TypeError(f"[primitive] given fields {sorted(fields)} for {name!r}")
+        self.__doc__ = self.doc  # what help(pa.sin) shows
+        self.__name__ = name
+        self.table: dict[Any, Entry] = {}
+        self.pairs: dict[Any, Entry] = {}
+        REGISTRY[name] = self
+
+    def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
+        """The spec rule: dtypes are checked, shapes come from the factor map."""
+        for i, given in enumerate(ins):
+            accepts = self.accepts[i] if isinstance(self.accepts, tuple) else self.accepts
+            if given.dtype not in accepts:
+                raise DtypeError(_refused(self, i, given.dtype, accepts))
+        outs = self.rule(self, ins, dict(zip(self.params, params, strict=True)))
+        return outs if isinstance(outs, tuple) else (outs,)
+
+    def differentiable_outputs(self, entry: Entry) -> list[bool]:
+        """Which outputs carry a gradient: float ones, if a float operand that counts does."""
+        counted = self.differentiable
+        reached = any(
+            s.grad and s.dtype.is_inexact and (counted is True or (counted and i in counted))
+            for i, s in enumerate(entry.ins)
+        )
+        return [reached and s.dtype.is_inexact for s in entry.outs]
+
+    def __call__(self, *operands: Any, **params: Any) -> Any:
+        if self.promotes:
+            operands = promoted(self, operands)
+        return apply(self, operands, **params)
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __deepcopy__(self, memo: Any) -> Primitive:
+        return self
+
+
+def _same(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    """Default spec rule: shapes from the factor map, dtype and weakness of the operands."""
+    shapes = primitive.family.factors(primitive.name, ins, **params).result_shapes()
+    weak = bool(ins) and all(s.weak for s in ins)
+    return tuple([spec(s, ins[0].dtype, weak) for s in shapes])
+
+
+_DEFAULTS: Final[dict[str, Any]] = {
+    "params": (), "accepts": ANY, "core": False, "meaning": None, "rule": _same, "jvp": None,
+    "linear": (), "transpose": None, "saves": "", "retained": False, "expand": None,
+    "pullback": None, "accuracy": EXACT, "cost": 1, "domain": Domain(-3.0, 3.0), "edges": {},
+    "samples": (), "errors": (), "doc": "", "batch": None, "inner": None, "differentiable": True,
+    "promotes": False, "check": None,
+}  # fmt: skip
+
+
+def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
+    """Records `primitive` on the current sink; one result, or a tuple if it has several."""
+    values = tuple([value_of(primitive.name, o) for o in operands])
+    given = tuple([params[p] for p in primitive.params])
+    entry = intern_entry(primitive.table, primitive, given, tuple([v.spec for v in values]))
+    outs = current_sink().emit(entry, values)
+    return outs[0] if entry.single else outs
+
+
+def value_of(op: str, operand: Any) -> Value:
+    """The value behind a tensor; arrays become constants of the sink, numbers are refused."""
+    found = getattr(operand, "value", None)
+    if type(found) is Value:
+        return found
+    if isinstance(operand, (np.ndarray, np.generic, bool, int, float)):
+        array = np.asarray(operand)
+        kept = current_sink().constant(array, spec(array.shape, dtypes.dtype(array.dtype)))
+        return kept.value
+    kind = type(operand).__name__
+    raise DtypeError(message(op, f"an argument of type {kind}", "a tensor", "pa.asarray(...)"))
+
+
+def number_of(operand: Any) -> Any:
+    """The Python number behind a number or NumPy scalar, else None."""
+    if type(operand) in _NUMBERS:
+        return operand
+    if isinstance(operand, np.generic) and operand.dtype.kind in "biufc":
+        return operand.item()
+    if isinstance(operand, (bool, int, float, complex)):
+        return type(operand).__mro__[1](operand)
+    return None
+
+
+_NUMBERS: Final = frozenset({bool, int, float, complex})
+
+
+def promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
+    """Operands in the one dtype in which they meet. This is where promotion lives."""
+    numbers = [number_of(o) for o in operands]
+    values = [
+        None if n is not None else value_of(primitive.name, o)
+        for n, o in zip(numbers, operands, strict=True)
+    ]
+    target = common_dtype(primitive, numbers, values)
+    weak = all(v is None or v.spec.weak for v in values)
+    return tuple(
+        [
+            as_number(primitive.name, n, target) if v is None else cast_to(v, target, weak)
+            for n, v in zip(numbers, values, strict=True)
+        ]
+    )
+
+
+def common_dtype(primitive: Primitive, numbers: Sequence[Any], values: Sequence[Any]) -> Dtype:
+    strong = [v.spec.dtype for v in values if v is not None and not v.spec.weak]
+    weak = [v.spec.dtype for v in values if v is not None and v.spec.weak]
+    weak += [weak_dtype(n) for n in numbers if n is not None]
+    target = _fold(promote, strong) if strong else _fold(promote, weak)
+    if strong:
+        for other in weak:
+            target = meet(target, other, dtypes.default_float())
+    floats_only = primitive.accepts is FLOAT or primitive.accepts == FLOAT
+    if floats_only and target.kind in ("bool", "int"):
+        return dtypes.default_float()
+    return target
+
+
+def _fold(function: Callable[[Any, Any], Any], items: list[Any]) -> Any:
+    found = items[0]
+    for item in items[1:]:
+        found = function(found, item)
+    return found
+
+
+def as_number(op: str, number: Any, dtype: Dtype) -> Value:
+    """A Python number as a 0-d value of `dtype`; an int must fit."""
+    if dtype.kind == "int" and not dtypes.iinfo(dtype).min <= number <= dtypes.iinfo(dtype).max:
+        raise ArgumentError(message(op, f"the number {number}", f"one that {dtype.name} holds"))
+    if type(number) is int and abs(number) > 2**1000:
+        raise ArgumentError(message(op, "an int beyond 2**1000", f"one that {dtype.name} holds"))
+    return current_sink().number(number, spec((), dtype))
+
+
+def cast_to(value: Any, dtype: Dtype, weak: bool = False) -> Any:
+    """`value` in `dtype`; itself if it has it already."""
+    if value.value.spec.dtype is dtype:
+        return value
+    return apply(REGISTRY["cast"], (value,), dtype=dtype, weak=weak)
+
+
+def _refused(primitive: Primitive, index: int, dtype: Dtype, accepts: frozenset[Dtype]) -> str:
+    names = ", ".join(d.name for d in dtypes.ALL if d in accepts)
+    where = f"{dtype.name} as operand {index}" if index else dtype.name
+    return message(primitive.name, where, f"one of {names}", "x.astype(...)")

@@ -1,0 +1,62 @@
+"""`keep` and `call`: operations about the graph itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proa.errors import ArgumentError, message
+from proa.graph.graph import Graph
+from proa.graph.spec import Spec
+from proa.ops.factors import FactorMap, passing
+from proa.ops.primitive import ANY, Family, Primitive, Sample, apply
+
+
+def _keep_factors(op: str, ins: tuple[Spec, ...], number: int) -> FactorMap:
+    return passing(ins[0].shape)
+
+
+def _keep_batch(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
+    return apply(primitive, operands, **params)
+
+
+keep = Primitive(
+    "keep", Family("opaque", _keep_factors, _keep_batch), params=("number",), core=True,
+    meaning=lambda x, number: x, linear=(0,), cost=0,
+    transpose=lambda entry, cts, operands, index: apply(keep, cts, number=entry.params[0]),
+    samples=[Sample(((2, 3),), {"number": 0})],
+    doc="x itself. Each application has a number of its own: two are never merged, nothing is "
+    "folded or merged across one.",
+)  # fmt: skip
+
+
+def _call_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    graph: Graph = params["graph"]
+    expected = tuple([i.spec for i in graph.inputs])
+    if tuple([s.plain for s in ins]) != expected:
+        raise ArgumentError(message("call", f"operands {ins}", f"{expected}"))
+    return graph.output_specs()
+
+
+def _call_batch(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
+    from proa.transforms.vmap import batched_graph
+
+    count = next(o.value.spec.shape[0] for o, f in zip(operands, flags, strict=True) if f)
+    graph = batched_graph(params["graph"], tuple(flags), count)
+    return apply(call, operands, graph=graph)
+
+
+def _call_factors(op: str, ins: tuple[Spec, ...], graph: Graph) -> FactorMap:
+    ins_letters = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
+    outs = graph.output_specs()
+    outs_letters = tuple([tuple([("out", i, j) for j in range(s.ndim)]) for i, s in enumerate(outs)])
+    sizes: dict[Any, int] = {}
+    for letters, s in zip(ins_letters + outs_letters, ins + outs, strict=True):
+        sizes.update(zip(letters, s.shape, strict=True))
+    return FactorMap(ins_letters, outs_letters, dict.fromkeys(sizes, "whole"), sizes)
+
+
+call = Primitive(
+    "call", Family("opaque", _call_factors, _call_batch), params=("graph",), accepts=ANY,
+    core=True, rule=_call_rule, expand="graph",
+    doc="A graph applied to operands; inlined before a backend is asked, unless it claims it.",
+)  # fmt: skip

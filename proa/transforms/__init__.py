@@ -1,0 +1,1 @@
+"""Functions from graph to graph: derivatives, batching, simplification."""

@@ -1,0 +1,50 @@
+"""Batching: one more letter, in front, through a whole graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proa.errors import ProaError, message
+from proa.graph.build import Builder, use_sink
+from proa.graph.graph import Graph, Step
+from proa.graph.rewrite import constant_in, sweep
+from proa.graph.spec import spec
+from proa.ops.families.movement import repeated
+
+
+def batched_graph(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
+    """The graph that maps `graph` over the first axis of the inputs that are flagged; every
+    output has that axis, of length `count`."""
+    key = ("vmap", flags, count)
+    if key not in graph.memo:
+        graph.memo[key] = _batched(graph, flags, count)
+    found: Graph = graph.memo[key]
+    return found
+
+
+def _batched(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
+    builder = Builder()
+    with use_sink(builder):
+        inputs = []
+        for given, flag in zip(graph.inputs, flags, strict=True):
+            of = given.spec
+            shape = (count, *of.shape) if flag else of.shape
+            inputs.append((builder.input(spec(shape, of.dtype, of.weak), given.role), flag))
+        constants = [(constant_in(builder, c), False) for c in graph.constants]
+        slots = sweep(graph, inputs, lambda step, operands: _step(builder, step, operands), constants)
+        outs = [v if f else repeated(v, count) for v, f in [slots[o] for o in graph.outputs]]
+    return builder.graph(outs)
+
+
+def _step(builder: Builder, step: Step, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    builder.scope, builder.where = step.scope, step.where
+    values, flags = [o[0] for o in operands], [o[1] for o in operands]
+    if not any(flags):
+        return tuple([(v, False) for v in builder.emit(step.entry, tuple(values))])
+    primitive = step.entry.primitive
+    rule = primitive.batch or primitive.family.batch
+    if rule is None:
+        raise ProaError(message("vmap", primitive.name, "an operation with a batching rule"))
+    outs = rule(primitive, values, flags, step.entry.named_params)
+    outs = outs if isinstance(outs, tuple) else (outs,)
+    return tuple([(v, True) for v in outs])
