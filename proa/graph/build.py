@@ -31,6 +31,14 @@ class Sink(Protocol):
         """A 0-d value for a Python number."""
         ...
 
+    def constant(self, array: Any, spec: Spec) -> Any:
+        """What stands for an array that is at hand."""
+        ...
+
+    def watch(self, handle: Any) -> None:
+        """Sees each handle that is read as an operand."""
+        ...
+
 
 @final
 class _Current(threading.local):
@@ -104,6 +112,9 @@ class Builder:
         import numpy as np
 
         return self.constant(np.asarray(number).astype(of.dtype.numpy), of)
+
+    def watch(self, handle: Any) -> None:
+        """Handles are of no interest to a graph."""
 
     def lift(self, value: Value) -> Value:
         if value.node is self:

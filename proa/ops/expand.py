@@ -27,16 +27,16 @@ def expansion(entry: Entry) -> Graph | None:
 
 def _expanded(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Graph:
     key = (tuple(params.values()), ins)
-    cached = primitive.pairs.get(key)
+    cached: Graph | None = primitive.expansions.get(key)
     if cached is not None:
-        return cached  # type: ignore[return-value]
+        return cached
     builder = Builder()
     with use_sink(builder):
         operands = [builder.input(s) for s in ins]
         outs = primitive.expand(*operands, **params)
     outs = outs if isinstance(outs, tuple) else (outs,)
     graph = builder.graph(outs)
-    primitive.pairs[key] = graph  # type: ignore[assignment]
+    primitive.expansions[key] = graph
     return graph
 
 
@@ -101,6 +101,9 @@ class Flattener:
 
     def lift(self, value: Any) -> Any:
         return self.builder.lift(value)
+
+    def watch(self, handle: Any) -> None:
+        """Handles are of no interest to a graph."""
 
     def number(self, number: Any, of: Spec) -> Any:
         return self.builder.number(number, of)

@@ -96,6 +96,7 @@ class Primitive:
         self.__name__ = name
         self.table: dict[Any, Entry] = {}
         self.pairs: dict[Any, Entry] = {}
+        self.expansions: dict[Any, Any] = {}
         REGISTRY[name] = self
 
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
@@ -157,6 +158,8 @@ def value_of(op: str, operand: Any) -> Value:
     """The value behind a tensor; arrays become constants of the sink, numbers are refused."""
     found = getattr(operand, "value", None)
     if type(found) is Value:
+        if found is not operand:
+            current_sink().watch(operand)
         return found
     if isinstance(operand, (np.ndarray, np.generic, bool, int, float)):
         array = np.asarray(operand)

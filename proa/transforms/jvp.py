@@ -10,7 +10,7 @@ from proa.graph.build import Builder, current_sink, use_sink
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Step
 from proa.graph.rewrite import constant_in, sweep
-from proa.ops.expand import expansion
+from proa.ops.expand import composite, expansion
 from proa.ops.movement import zeros
 from proa.ops.primitive import apply
 
@@ -91,6 +91,36 @@ def push(
     slots = sweep(graph, list(zip(inputs, tangents, strict=True)), one, constants)
     outs = [slots[o] for o in graph.outputs]
     return [o[0] for o in outs], [o[1] for o in outs]
+
+
+def _expand_forward(*operands: Any, graph: Graph, given: tuple[int, ...]) -> Any:
+    """Operands: every slot of the tape's graph, then the tangents of the inputs `given`."""
+    count = len(operands) - len(given)
+    slots = operands[:count]
+    moved: list[Any] = [None] * count
+    for i, t in zip(given, operands[count:], strict=True):
+        moved[i] = t
+    slot = graph.first_step_slot
+    for step in graph.steps:
+        end = slot + len(step.entry.outs)
+        moved[slot:end] = tangents_of(
+            step.entry, [slots[s] for s in step.slots], slots[slot:end], [moved[s] for s in step.slots]
+        )
+        slot = end
+    return tuple(
+        [zeros(slots[o].spec.shape, slots[o].spec) if moved[o] is None else moved[o] for o in graph.outputs]
+    )
+
+
+def _forward_rule(primitive: Any, ins: Any, params: dict[str, Any]) -> Any:
+    return params["graph"].output_specs()
+
+
+forward = composite(
+    "forward", _expand_forward, params=("graph", "given"),
+    doc="The tangents of a tape's outputs. Expanded once for each structure.",
+)  # fmt: skip
+forward.rule = _forward_rule
 
 
 def pushforward(entry: Entry, wanted: tuple[int, ...]) -> tuple[Graph, tuple[bool, ...]]:

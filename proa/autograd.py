@@ -1,0 +1,372 @@
+"""Derivatives as people ask for them: `backward`, `grad`, `value_and_grad`, `vjp`, `jvp`.
+
+Each reads the tape back and records one operation; nothing is differentiated step by step here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any, final
+
+from proa import tree
+from proa.dtypes import default_float
+from proa.errors import ArgumentError, DtypeError, GradientError, message
+from proa.graph.build import current_sink
+from proa.graph.entry import intern_entry
+from proa.graph.node import Value
+from proa.graph.spec import Spec, spec
+from proa.ops import operators as op
+from proa.ops.movement import zeros
+from proa.ops.primitive import apply, number_of
+from proa.ops.movement import reshape
+from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
+from proa.record.tape import Tape, record_backward, stops
+from proa.tensor import Tensor, handle, rebind, refuse_in_capture
+from proa.transforms.jvp import forward
+from proa.transforms.reverse import reverse
+
+
+def backward(
+    tensors: Sequence[Tensor],
+    gradients: Sequence[Any],
+    retain_graph: bool = False,
+    create_graph: bool = False,
+) -> None:
+    """Adds the gradient of the tensors to `.grad` of every leaf that they were made from."""
+    roots = [_root(t) for t in tensors]
+    cts = [_cotangent(t, g) for t, g in zip(tensors, gradients, strict=True)]
+    tape = Tape(roots, None)
+    targets = [v for v in tape.inputs if stops(v)]
+    with use_mode(NO_GRAD, not create_graph):
+        found = _gradients(tape, cts, targets)
+        for target, g in zip(targets, found, strict=True):
+            if g is not None:
+                _accumulate(target.leaf, _hooked(target.leaf, g))
+    if not (retain_graph or create_graph):
+        _consume(tape, roots)
+
+
+def _root(tensor: Tensor) -> Value:
+    if not tensor.requires_grad:
+        hint = "requires_grad_() of what it is made from, or leave pa.no_grad()"
+        raise GradientError(message("backward", "a tensor off the tape", "one on the tape", hint))
+    return tensor.value
+
+
+def _cotangent(tensor: Tensor, given: Any) -> Value:
+    of = tensor.value.spec.plain
+    if given is None:
+        if of.size != 1:
+            hint = "loss.sum().backward() or backward(gradient)"
+            raise GradientError(message("backward", f"shape {of.shape}", "one element", hint))
+        return op.broadcast_to(_number(1.0, of), of.shape).value  # type: ignore[no-any-return]
+    if type(given) is not Tensor or given.shape != of.shape or given.dtype is not of.dtype:
+        text = repr(given.value.spec) if type(given) is Tensor else f"{type(given).__name__}"
+        raise ArgumentError(message("backward", f"a gradient of {text}", f"{of}"))
+    return given.value
+
+
+def _number(number: float, like: Spec) -> Value:
+    return current_sink().number(number, spec((), like.dtype))  # type: ignore[no-any-return]
+
+
+def _gradients(tape: Tape, cts: Sequence[Value], targets: Sequence[Value]) -> list[Any]:
+    """One recorded operation; with hooks between, the sweep itself, so that Python runs there."""
+    if any(v.leaf is not None and v.leaf.hooks and not stops(v) for v in tape.values):
+        return _gradients_with_hooks(tape, cts, targets)
+    return record_backward(tape, cts, targets)
+
+
+def _gradients_with_hooks(tape: Tape, cts: Any, targets: Sequence[Value]) -> list[Any]:
+    number = {v: i for i, v in enumerate(tape.inputs)}
+
+    def watch(slot: int, ct: Any) -> Any:
+        leaf = tape.values[slot].leaf
+        return _hooked(leaf, ct) if leaf is not None and not leaf.stops else ct
+
+    wanted = [number[v] for v in targets]
+    found = reverse(tape.graph, tape.inputs, cts, wanted, values=tape.values, watch=watch)
+    return [_as_tensor(found[i]) for i in wanted]
+
+
+def _as_tensor(found: Any) -> Any:
+    return handle(found) if type(found) is Value else found
+
+
+def _hooked(leaf: Leaf, ct: Any) -> Any:
+    """The gradient after the hooks of its tensor, in the order in which they were added."""
+    for hook in list(leaf.hooks):
+        given = _as_tensor(ct)
+        found = hook(given)
+        ct = given if found is None else found
+        if type(ct) is not Tensor or ct.shape != given.shape:
+            raise GradientError(message("hook", f"a result {ct!r:.60}", "None or a tensor alike"))
+    return ct
+
+
+def _accumulate(leaf: Leaf, g: Tensor) -> None:
+    state = thread.state
+    if state.mode & CAPTURE:
+        state.capture.filled(leaf)
+    if leaf.grad is None:
+        leaf.grad = Tensor(g.value) if leaf.hooks else g
+    elif leaf.full:
+        rebind(leaf.grad, (leaf.grad + g).value)
+    else:
+        rebind(leaf.grad, g.value)
+    leaf.full = True
+
+
+def _consume(tape: Tape, roots: Sequence[Value]) -> None:
+    for node in tape.nodes:
+        node.spent = True
+    thread.state.spent += tape.nodes
+    for root in roots:
+        if root.buffer is not None and not stops(root):
+            root.node, root.leaf = None, SPENT
+
+
+@final
+class Hook:
+    """What `register_hook` returns: `remove()` takes the hook away."""
+
+    __slots__ = ("leaf", "function")
+
+    def __init__(self, leaf: Leaf, function: Any) -> None:
+        self.leaf = leaf
+        self.function = function
+
+    def remove(self) -> None:
+        if self.function in self.leaf.hooks:
+            self.leaf.hooks.remove(self.function)
+
+
+def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
+    if not tensor.requires_grad:
+        raise GradientError(message("register_hook", "a tensor off the tape", "one on the tape"))
+    if not callable(hook):
+        raise DtypeError(message("register_hook", f"{hook!r:.60}", "a function"))
+    leaf = _leaf_of(tensor)
+    leaf.hooks.append(hook)
+    return Hook(leaf, hook)
+
+
+def retain_grad(tensor: Tensor) -> None:
+    leaf = _leaf_of(tensor)
+    if not leaf.stops:
+        leaf.hooks.append(lambda g: _accumulate(leaf, Tensor(g.value)))
+
+
+def _leaf_of(tensor: Tensor) -> Leaf:
+    """The record of a tensor's gradient and hooks, seen by its handle and by its value."""
+    if tensor.leaf is None:
+        tensor.leaf = Leaf(False)
+    tensor.value.leaf = tensor.leaf
+    return tensor.leaf
+
+
+# Function transforms.
+
+
+def value_and_grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns (f(...), gradient of f by the arguments `argnums`).
+
+    f returns one number (a tensor of one element), or `(number, aux)` if `has_aux`. Arguments may
+    be trees of tensors; the gradient has the same structure. Keyword arguments are not
+    differentiated. Nest for higher derivatives.
+
+    >>> import proa as pa
+    >>> value, slope = pa.value_and_grad(lambda x: (x ** 2).sum())(pa.asarray([1.0, 3.0]))
+    >>> value.item(), slope.tolist()
+    (10.0, [2.0, 6.0])
+    """
+
+    @wraps(function)
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        run = _Run("grad", function, args, kwargs, argnums)
+        out, aux = run.out if has_aux and isinstance(run.out, tuple) else (run.out, None)
+        if type(out) is not Tensor or out.size != 1:
+            shape = getattr(out, "shape", type(out).__name__)
+            raise GradientError(message("grad", f"a result {shape}", "a tensor of one element", ".sum()"))
+        gradients = run.pull([out], [_cotangent(out, None)])
+        (value,) = run.detached([out])
+        return ((value, aux) if has_aux else value), gradients
+
+    return differentiated
+
+
+def grad(
+    function: Callable[..., Any], argnums: int | Sequence[int] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns the gradient of f; `(gradient, aux)` if `has_aux`.
+
+    >>> import proa as pa
+    >>> pa.grad(pa.grad(lambda x: x ** 3))(pa.asarray(2.0)).item()
+    12.0
+    """
+    both = value_and_grad(function, argnums, has_aux)
+
+    @wraps(function)
+    def differentiated(*args: Any, **kwargs: Any) -> Any:
+        value, gradients = both(*args, **kwargs)
+        return (gradients, value[1]) if has_aux else gradients
+
+    return differentiated
+
+
+def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Any, ...]]]:
+    """(f(*primals), a function from cotangents of the result to cotangents of the primals).
+
+    >>> import proa as pa
+    >>> y, pull = pa.vjp(lambda x: x * x, pa.asarray([1.0, 2.0]))
+    >>> pull(pa.ones((2,)))[0].tolist()
+    [2.0, 4.0]
+    """
+    run = _Run("vjp", function, primals, {}, tuple(range(len(primals))))
+    outs, structure = tree.flatten(run.out)
+
+    def pull(cotangents: Any) -> tuple[Any, ...]:
+        given, same = tree.flatten(cotangents)
+        if same != structure:
+            raise ArgumentError(message("vjp", f"cotangents {same}", f"the structure {structure}"))
+        cts = [_cotangent(o, c) for o, c in zip(outs, given, strict=True)]
+        return tuple(run.pull(outs, cts))
+
+    return tree.unflatten(structure, run.detached(outs)), pull
+
+
+def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """(f(*primals), its derivative in the direction of the tangents): forward mode.
+
+    >>> import proa as pa
+    >>> y, dy = pa.jvp(lambda x: x * x, (pa.asarray(3.0),), (pa.asarray(1.0),))
+    >>> dy.item()
+    6.0
+    """
+    if len(primals) != len(tangents):
+        raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(primals)}"))
+    run = _Run("jvp", function, tuple(primals), {}, tuple(range(len(primals))))
+    given = tree.flatten(list(tangents))[0]
+    outs, structure = tree.flatten(run.out)
+    moved = run.push(outs, given)
+    return tree.unflatten(structure, run.detached(outs)), tree.unflatten(structure, moved)
+
+
+@final
+class _Run:
+    """One run of a function on tracked copies of some arguments."""
+
+    __slots__ = ("name", "structures", "targets", "single", "outer", "out")
+
+    def __init__(self, name: str, function: Any, args: Any, kwargs: Any, argnums: Any) -> None:
+        if not callable(function):
+            raise DtypeError(message(name, f"{function!r:.60}", "a function"))
+        self.name = name
+        self.single = isinstance(argnums, int)
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        self.targets: list[Value] = []
+        self.structures = []
+        self.outer = False
+        given = list(args)
+        for i in numbers:
+            if not isinstance(i, int) or not -len(args) <= i < len(args):
+                raise ArgumentError(message(name, f"argnums {argnums}", f"positions of {len(args)} arguments"))
+            leaves, structure = tree.flatten(given[i])
+            given[i] = tree.unflatten(structure, [self._track(t) for t in leaves])
+            self.structures.append(structure)
+        with use_mode(NO_GRAD, False):
+            self.out = function(*given, **kwargs)
+
+    def _track(self, argument: Any) -> Tensor:
+        """The argument as the end of a tape of its own."""
+        tensor = _differentiable(self.name, argument)
+        v = tensor.value
+        if v.spec.grad:
+            self.outer = True
+            v = apply(reshape, (tensor,), shape=tensor.shape).value
+        target = Value(v.node, v.index, v.spec.with_grad(), v.buffer)
+        self.targets.append(target)
+        made = Tensor(target)
+        if thread.state.mode & CAPTURE:
+            thread.state.capture.alias(target, tensor)
+        return made
+
+    def _tape(self, outs: Sequence[Any]) -> Tape:
+        for o in outs:
+            if type(o) is not Tensor:
+                raise GradientError(message(self.name, f"a result {type(o).__name__}", "tensors"))
+        tape = Tape([o.value for o in outs], self.targets)
+        own = set(self.targets)
+        self.outer = self.outer or any(v.spec.grad and v not in own for v in tape.inputs)
+        return tape
+
+    def pull(self, outs: Sequence[Tensor], cts: Sequence[Value]) -> Any:
+        tape = self._tape(outs)
+        outer = self.outer or any(c.spec.grad for c in cts)
+        with use_mode(NO_GRAD, not outer):
+            found = record_backward(tape, cts, self.targets)
+            filled = [_or_zeros(f, t) for f, t in zip(found, self.targets, strict=True)]
+        rest = iter(filled)
+        trees = [tree.unflatten(s, [next(rest) for _ in range(s.leaves)]) for s in self.structures]
+        return trees[0] if self.single else tuple(trees)
+
+    def push(self, outs: Sequence[Tensor], tangents: Sequence[Any]) -> list[Any]:
+        tape = self._tape(outs)
+        if len(tangents) != len(self.targets):
+            raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(self.targets)}"))
+        number = {v: i for i, v in enumerate(tape.inputs)}
+        rows = [(number[v], _tangent(t, v)) for v, t in zip(self.targets, tangents, strict=True) if v in number]
+        given = tuple([i for i, _ in rows])
+        operands = (*tape.values, *[t for _, t in rows])
+        outer = self.outer or any(t.spec.grad for _, t in rows)
+        with use_mode(NO_GRAD, not outer):
+            specs = tuple([v.spec for v in operands])
+            entry = intern_entry(forward.table, forward, (tape.graph, given), specs)
+            return list(current_sink().emit(entry, operands))
+
+    def detached(self, outs: Sequence[Tensor]) -> list[Tensor]:
+        """Results off this run's tape, unless an outer one wants them."""
+        if self.outer:
+            return list(outs)
+        return [
+            handle(Value(o.value.node, o.value.index, o.value.spec.plain, o.value.buffer)) for o in outs
+        ]
+
+
+def _or_zeros(found: Any, target: Value) -> Any:
+    return _as_tensor(zeros(target.spec.shape, target.spec)) if found is None else found
+
+
+def _differentiable(name: str, argument: Any) -> Tensor:
+    if type(argument) is not Tensor:
+        number = number_of(argument)
+        if number is None or type(number) is bool:
+            raise DtypeError(message(name, f"an argument of type {type(argument).__name__}", "tensors"))
+        made: Tensor = op.astype(current_sink().constant(_array(number), _spec_of_float()), default_float())
+        return made
+    if not argument.dtype.is_inexact:
+        raise DtypeError(message(name, f"an argument of {argument.dtype.name}", "a float dtype"))
+    return argument
+
+
+def _array(number: Any) -> Any:
+    import numpy as np
+
+    return np.asarray(number, default_float().numpy)
+
+
+def _spec_of_float() -> Spec:
+    return spec((), default_float())
+
+
+def _tangent(given: Any, target: Value) -> Value:
+    tensor = given if type(given) is Tensor else _differentiable("jvp", given)
+    if tensor.shape != target.spec.shape or tensor.dtype is not target.spec.dtype:
+        raise ArgumentError(message("jvp", f"a tangent {tensor.value.spec.plain}", f"{target.spec.plain}"))
+    return tensor.value
+
+
+_ = refuse_in_capture

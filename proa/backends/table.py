@@ -1,0 +1,114 @@
+"""`TableExecutable`: a chip with kernels and no compiler gets everything else from here.
+
+A backend gives one function for each entry; liveness, freeing, numbers for scalar inputs, memory
+checks and errors with the line that recorded the operation are done here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import Any, final
+
+from proa.compile.program import Program
+from proa.errors import ExecutionError, OutOfMemory, ProaError, message
+from proa.graph.entry import Entry
+from proa.graph.node import line_of
+from proa.graph.spec import Spec
+
+Kernel = Callable[..., Any]
+
+
+@final
+class TableExecutable:
+    """Runs a Program as a table of (kernel, operand slots, result slots, slots to free).
+
+    `kernel(entry)` gives the function of an entry on raw arrays; `load(buffer_or_number, spec)`
+    takes an input apart, `store(array, spec)` makes an output buffer.
+    """
+
+    __slots__ = ("program", "table", "constants", "load", "store", "slots", "guard", "quiet", "peak_bytes")
+
+    def __init__(
+        self,
+        program: Program,
+        kernel: Callable[[Entry], Kernel],
+        load: Callable[[Any, Spec], Any],
+        store: Callable[[Any, Spec], Any],
+        guard: Callable[[int, Program], None],
+        quiet: Callable[[], Any] = nullcontext,
+    ) -> None:
+        graph = program.graph
+        self.program = program
+        self.load = load
+        self.store = store
+        self.guard = guard
+        self.quiet = quiet
+        self.constants = [c.array for c in graph.constants]
+        self.slots = len(graph.slot_specs())
+        self.table = []
+        slot = graph.first_step_slot
+        for step, frees in zip(graph.steps, program.last_uses(), strict=True):
+            count = len(step.entry.outs)
+            single = slot if step.entry.single else None
+            outs = range(slot, slot + count)
+            self.table.append((kernel(step.entry), step.slots, single, outs, frees))
+            slot += count
+        self.peak_bytes = _peak_bytes(program)
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        graph = self.program.graph
+        self.guard(self.peak_bytes, self.program)
+        load = self.load
+        slots = [load(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
+        slots += self.constants
+        slots += [None] * (self.slots - len(slots))
+        with self.quiet():
+            self._run(slots)
+        specs = graph.output_specs()
+        return [self.store(slots[o], s) for o, s in zip(graph.outputs, specs, strict=True)]
+
+    def _run(self, slots: list[Any]) -> None:
+        number = 0
+        try:
+            for kernel, operands, single, outs, frees in self.table:
+                found = kernel(*[slots[s] for s in operands])
+                if single is not None:
+                    slots[single] = found
+                else:
+                    for s, array in zip(outs, found, strict=True):
+                        slots[s] = array
+                for s in frees:
+                    slots[s] = None
+                number += 1
+        except ProaError:
+            raise
+        except MemoryError as error:
+            raise OutOfMemory(_failed(self.program, number, error)) from error
+        except (ValueError, TypeError, IndexError, ArithmeticError) as error:
+            raise ExecutionError(_failed(self.program, number, error)) from error
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return {"operations": len(self.table), "peak_bytes": self.peak_bytes}
+
+
+def _failed(program: Program, number: int, error: Exception) -> str:
+    step = program.graph.steps[number]
+    where = line_of(step.where)
+    given = f"{step.entry!r:.300} recorded at {where}"
+    return message(step.entry.primitive.name, given, f"a result, but: {error}")
+
+
+def _peak_bytes(program: Program) -> int:
+    """The largest sum of live results, constants and inputs not counted."""
+    specs = program.graph.slot_specs()
+    live = peak = 0
+    slot = program.graph.first_step_slot
+    inputs = slot
+    for step, frees in zip(program.graph.steps, program.last_uses(), strict=True):
+        live += sum(s.nbytes for s in step.entry.outs)
+        peak = max(peak, live)
+        slot += len(step.entry.outs)
+        live -= sum(specs[s].nbytes for s in frees if s >= inputs)
+    return peak

@@ -1,0 +1,1 @@
+"""Graph -> Program -> Executable. Finds backends by name and imports none."""

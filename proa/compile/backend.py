@@ -1,0 +1,77 @@
+"""What a backend is: the whole contract of a chip.
+
+A backend compiles Programs, holds Buffers and says what it claims. Its package registers under
+the entry-point group `proa.backends`; the ones that come along are found by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+from proa.graph.entry import Entry
+from proa.graph.spec import Spec
+
+API = 1
+
+
+class Device(NamedTuple):
+    """One chip: the backend's name, its number, and what the planner prices with."""
+
+    backend: str
+    index: int = 0
+    kind: str = "cpu"
+    memory: int | None = None
+    description: str = ""
+
+    def __str__(self) -> str:
+        return self.backend if self.index == 0 else f"{self.backend}:{self.index}"
+
+
+class Buffer(Protocol):
+    """A computed value on a device."""
+
+    spec: Spec
+    device: Device
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def wait(self) -> None:
+        """Returns when the value is there; raises what went wrong in computing it."""
+        ...
+
+    def host(self) -> Any:
+        """The value as a read-only NumPy array."""
+        ...
+
+
+class Executable(Protocol):
+    """A compiled Program. Numbers may stand among the buffers for scalar inputs."""
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What is known of it: operations, peak bytes."""
+        ...
+
+
+class Backend(Protocol):
+    """A kind of device."""
+
+    name: str
+    api: int
+    eager_compile: bool
+
+    def devices(self) -> list[Device]: ...
+
+    def claims(self, entry: Entry) -> bool:
+        """Whether an entry can be part of a Program; composites may be claimed whole."""
+        ...
+
+    def compile(self, program: Any) -> Executable: ...
+
+    def put(self, array: Any, spec: Spec, device: Device) -> Any:
+        """A buffer with a copy of the array."""
+        ...

@@ -1,0 +1,37 @@
+"""`Program`: what a backend compiles. A graph of entries that the backend claims, for one device."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from proa.compile.backend import Device
+from proa.graph.graph import Graph
+
+
+@final
+class Program:
+    """`graph` after all passes; `donated` inputs may be overwritten."""
+
+    __slots__ = ("graph", "device", "donated")
+
+    def __init__(self, graph: Graph, device: Device, donated: frozenset[int] = frozenset()) -> None:
+        self.graph = graph
+        self.device = device
+        self.donated = donated
+
+    def last_uses(self) -> list[tuple[int, ...]]:
+        """For each step the slots that nothing reads after it."""
+        kept = set(self.graph.outputs)
+        seen = set(kept)
+        frees: list[tuple[int, ...]] = []
+        slot = len(self.graph.slot_specs())
+        for step in reversed(self.graph.steps):
+            slot -= len(step.entry.outs)
+            mine = [s for s in dict.fromkeys(step.slots) if s not in seen]
+            mine += [s for s in range(slot, slot + len(step.entry.outs)) if s not in seen]
+            frees.append(tuple(mine))
+            seen.update(mine)
+        return frees[::-1]
+
+    def line(self, step: int) -> Any:
+        return self.graph.steps[step].where

@@ -1,0 +1,70 @@
+"""Cumulative sum, and sort."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from proa.dtypes import int64
+from proa.errors import ArgumentError, DtypeError
+from proa.graph.spec import Spec, spec
+from proa.ops.families.scan import factors, scan
+from proa.ops.indexing import take_along
+from proa.ops.primitive import NUMERIC, REAL, Accuracy, Primitive, Sample, apply
+
+
+def _cumsum(x: Any, axis: int, reverse: bool) -> Any:
+    """Narrow floats are added in float32; each result is rounded once."""
+    wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
+    x = np.flip(x, axis) if reverse else x
+    total = np.cumsum(np.ascontiguousarray(x), axis, dtype=wide).astype(x.dtype)
+    return np.flip(total, axis) if reverse else total
+
+
+def _cumsum_back(entry: Any, cts: Any, operands: Any, index: int) -> Any:
+    axis, reverse = entry.params
+    return apply(cumsum, cts, axis=axis, reverse=not reverse)
+
+
+cumsum = scan(
+    "cumsum", params=("axis", "reverse"), accepts=NUMERIC, meaning=_cumsum, linear=(0,),
+    transpose=_cumsum_back, accuracy=Accuracy(1, 1, sums=True),
+    samples=[Sample(((5,),), {"axis": 0, "reverse": False}),
+             Sample(((2, 3, 4),), {"axis": 1, "reverse": True}),
+             Sample(((2, 0),), {"axis": 1, "reverse": False}),
+             Sample((((4, 3), "int8"),), {"axis": 0, "reverse": True})],
+    errors=[(Sample(((5,),), {"axis": 1, "reverse": False}), ArgumentError),
+            (Sample(((),), {"axis": 0, "reverse": False}), ArgumentError),
+            (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError)],
+    doc="Sums of the first 1, 2, 3, ... elements along an axis, added ascending; `reverse`: of "
+    "the last, added descending. Integers wrap round.",
+)  # fmt: skip
+
+
+def _sort_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    (shape,) = factors(primitive.name, ins, **params).result_shapes()
+    return spec(shape, ins[0].dtype, ins[0].weak), spec(shape, int64)
+
+
+def _sort(x: Any, axis: int) -> Any:
+    """NumPy's order of bfloat16 leaves NaN where it stands: narrow floats are compared wide."""
+    narrow = x.dtype.itemsize == 2 and x.dtype.kind not in "iu"
+    keys = x.astype(np.float32) if narrow else x
+    order = np.argsort(keys, axis, kind="stable").astype(np.int64)
+    return np.take_along_axis(x, order, axis), order
+
+
+sort = scan(
+    "sort", params=("axis",), accepts=REAL, rule=_sort_rule, meaning=_sort,
+    jvp=lambda x, values, indices, dx, axis: take_along(dx, indices, axis),
+    saves="indices", cost=40,
+    samples=[Sample(((7,),), {"axis": 0}), Sample(((3, 4, 2),), {"axis": 1}),
+             Sample(((2, 0),), {"axis": 1}), Sample((((6,), "int32"),), {"axis": 0}),
+             Sample((((6,), "bfloat16"),), {"axis": 0}), Sample((((6,), "bool"),), {"axis": 0})],
+    errors=[(Sample(((7,),), {"axis": 1}), ArgumentError),
+            (Sample(((),), {"axis": 0}), ArgumentError),
+            (Sample((((5,), "float8_e5m2"),), {"axis": 0}), DtypeError)],
+    doc="Two results: the elements along an axis in ascending order, and where each stood "
+    "(int64). Stable; every NaN comes last, -0.0 equals 0.0.",
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""Dynamic mode: handles, the live queue, keys, programs found again. The hot path."""

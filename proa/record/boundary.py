@@ -1,0 +1,222 @@
+"""When pending work is dispatched: a read, the end of an optimiser's step, the next batch, sync."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from proa.compile.backend import Device
+from proa.compile.find import default_device
+from proa.errors import DeviceError, JitError, message
+from proa.graph.node import SCALAR_TYPES, Node, Value, line_of
+from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
+from proa.record.live import CAPTURE, SPENT, State, live_handles, supply, thread
+from proa.record.replay import Plan, cache, why_new
+from proa.transforms.reverse import saving_entry
+
+
+def read(value: Value) -> Any:
+    """The buffer of a value; dispatches what is pending if it has none."""
+    if value.buffer is None:
+        compute((value,))
+    return value.buffer
+
+
+def sync() -> None:
+    """Dispatches all pending work of this thread, and returns when it is done.
+
+    >>> import proa as pa
+    >>> x = pa.ones((2,)) + 1
+    >>> pa.sync()
+    """
+    compute(())
+
+
+def compute(wanted: Sequence[Value]) -> None:
+    """Computes `wanted` and every live pending value of this thread, together.
+
+    All or nothing: handles change only after the whole program has run. What failed stays
+    pending and is tried again when it is read.
+    """
+    state = thread.state
+    if state.mode & CAPTURE:
+        state.capture.refuse_read(wanted)
+    handles = live_handles(state)
+    values = [v for v in wanted if v.buffer is None]
+    values += [t.value for t in handles if t.value.buffer is None]
+    values = [v for v in values if v.node is not None]
+    for v in wanted:
+        if v.buffer is None and v.node is None:
+            raise JitError(message("read", "a value without contents", "a computed tensor"))
+    if not values:
+        return
+    spent, state.spent = state.spent, []
+    groups = _by_device(state, values)
+    for device, group in groups:
+        _dispatch(device, group)
+    for node in spent:
+        node.inputs = ()
+        node.saved = ()
+
+
+def _by_device(state: State, values: list[Value]) -> list[tuple[Device, list[Value]]]:
+    """Values grouped by the device of what they are made of (nearly always one group)."""
+    home = state.device or default_device()
+    devices = {v.buffer.device for n in reach(values) for v in n.inputs if hasattr(v.buffer, "device")}
+    if not devices:
+        return [(home, values)]
+    if len(devices) == 1:
+        return [(devices.pop(), values)]
+    return _split_by_device(values, home)
+
+
+def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, list[Value]]]:
+    """Each node's device from its operands; a mixture names the operation and its line."""
+    device_of: dict[Node, Device | None] = {}
+    for n in reach(values):
+        found: Device | None = None
+        for v in n.inputs:
+            if v.buffer is None:
+                mine = device_of.get(v.node) if v.node is not None else None
+            else:
+                mine = getattr(v.buffer, "device", None)
+            if mine is None:
+                continue
+            if found is not None and mine != found:
+                given = f"tensors on {found} and {mine} at {line_of(n.where)}"
+                hint = 'x.to("...") for one of them'
+                raise DeviceError(message(n.entry.primitive.name, given, "one device", hint))
+            found = mine
+        device_of[n] = found
+    groups: dict[Device, list[Value]] = {}
+    for v in values:
+        groups.setdefault(device_of[v.node] or home, []).append(v)
+    return list(groups.items())
+
+
+def _dispatch(device: Device, values: list[Value]) -> None:
+    outputs = _distinct(values)
+    residuals = _residuals(outputs)
+    outputs = _distinct([*outputs, *residuals])
+    work = pending(outputs)
+    saved = [n for n in work.nodes if n.entry.primitive.name == "saving" and not n.saved]
+    extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
+    work = pending([*outputs, *extra]) if extra else work
+    everything = [*outputs, *extra]
+    plan = find_plan(work, everything, device)
+    buffers = plan([leaf.buffer for leaf in work.leaves])
+    _attach(values, residuals, everything, extra, buffers)
+
+
+def find_plan(work: Pending, outputs: Sequence[Value], device: Device) -> Plan:
+    """The plan of this structure on this device; made if it is new."""
+    key = (device, *work.key)
+    plan = cache.find(key)
+    if plan is None:
+        check_there(work)
+        reason, where = why_new(work.nodes, list(cache.plans.values()))
+        graph = graph_of(work, outputs, [role_of(v) for v in work.leaves])
+        plan = cache.add(key, Plan(graph, device, reason, where))
+    return plan
+
+
+def _distinct(values: Iterable[Value]) -> list[Value]:
+    """One value for each (node, index)."""
+    return list({(v.node, v.index): v for v in values}.values())
+
+
+def _extra(node: Node) -> Iterable[tuple[int, Any]]:
+    base = len(node.entry.params[0].outs)
+    return list(enumerate(node.entry.outs))[base:]
+
+
+def _residuals(outputs: Sequence[Value]) -> list[Value]:
+    """Values on the tape of a live, undifferentiated output that are dear to compute again.
+
+    Composites on that tape are turned into their saving form.
+    """
+    stack = [v for v in outputs if v.spec.grad and not v.node.spent and not _stops(v)]
+    seen = {v.node for v in stack}
+    found: list[Value] = []
+    while stack:
+        value = stack.pop()
+        node = value.node
+        wanted = tuple([i for i, v in enumerate(node.inputs) if v.spec.grad])
+        node.entry = saving_entry(node.entry, wanted)
+        for v in node.inputs:
+            if not v.is_pending:
+                continue
+            if v.node.entry.primitive.retained or v.node.entry.primitive.expand is not None:
+                found.append(v)
+            if v.spec.grad and v.node not in seen and not v.node.spent and not _stops(v):
+                seen.add(v.node)
+                stack.append(v)
+    return found
+
+
+def _stops(value: Value) -> bool:
+    return value.leaf is not None and value.leaf.stops
+
+
+def _attach(
+    values: Sequence[Value], residuals: Sequence[Value], outputs: Sequence[Value],
+    extra: Sequence[Value], buffers: Sequence[Any],
+) -> None:  # fmt: skip
+    """Gives computed values their buffers; what no derivative needs any more is let go."""
+    found = {(v.node, v.index): b for v, b in zip(outputs, buffers, strict=True)}
+    mine: dict[Node, list[Value]] = {}
+    for v in extra:
+        node, v.buffer = v.node, found[v.node, v.index]
+        mine.setdefault(node, []).append(v)
+        v.node = None
+    for node, group in mine.items():
+        node.saved = tuple(group)
+    for v in (*values, *residuals):
+        if v.node is not None:
+            v.buffer = found[v.node, v.index]
+            if v.spec.grad and not _stops(v) and (v.node.spent or _is_flat(v.node)):
+                v.node, v.leaf = None, SPENT
+            elif not v.spec.grad or _stops(v):
+                v.node = None
+
+
+def _is_flat(node: Node) -> bool:
+    """Whether nothing below a node can be differentiated any more."""
+    return not any(
+        v.spec.grad and v.leaf is not SPENT and (v.node is None or not v.node.spent)
+        for v in node.inputs
+    )
+
+
+def overflow(state: State) -> None:
+    """The last resort: dead handles are dropped first; then the pending work is computed."""
+    handles = live_handles(state)
+    state.handles = [_ref(t) for t in handles]
+    values = [t.value for t in handles if t.value.is_pending]
+    waiting = len(reach(values))
+    limit = max(state.limit // 2, 1)
+    if waiting < limit or state.mode & CAPTURE:
+        state.limit = len(state.handles) + max(state.limit, waiting)
+        return
+    node = values[-1].node
+    warnings.warn(
+        f"[record] {waiting} operations were pending at {line_of(node.where)} and are computed now; "
+        "try pa.sync() in the loop",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+    compute(())
+    from proa.config import config
+
+    state.limit = config.node_limit
+
+
+def _ref(t: Any) -> Any:
+    import weakref
+
+    return weakref.ref(t)
+
+
+supply(overflow=overflow)
+_ = (Plan, SCALAR_TYPES)

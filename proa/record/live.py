@@ -1,0 +1,187 @@
+"""A thread's recording state: which handles are alive, which modes hold."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any, Final, final
+
+from proa.config import config
+from proa.graph.build import set_default_sink
+from proa.graph.entry import Entry
+from proa.graph.node import Node, Value, Where
+from proa.graph.spec import Spec
+
+NO_GRAD: Final = 1
+CAPTURE: Final = 2
+DEBUG: Final = 4
+
+_LIBRARY: Final = str(Path(__file__).parent.parent)
+_INSIDE: Final[dict[CodeType, bool]] = {}
+_EXAMPLES: Final = str(Path(__file__).parent.parent / "examples")
+
+
+@final
+class Leaf:
+    """What a handle has beside its value: its gradient's handle, and hooks.
+
+    `stops` says that the tape ends here (the user asked for a gradient of this very tensor).
+    """
+
+    __slots__ = ("grad", "full", "hooks", "stops", "name")
+
+    def __init__(self, stops: bool) -> None:
+        self.grad: Any = None
+        self.full = False
+        self.hooks: list[Any] = []
+        self.stops = stops
+        self.name = ""
+
+
+@final
+class State:
+    """One per thread, and one for each capture. A sink: `emit` records on it.
+
+    Only weak references to handles are kept. What is pending hangs on the handles themselves:
+    handle -> value -> node -> values; so what nobody can read is freed at once.
+    """
+
+    __slots__ = (
+        "handles", "mode", "scope", "capture", "spent", "limit", "device", "outer",
+    )  # fmt: skip
+
+    def __init__(self, mode: int = 0, capture: Any = None, outer: State | None = None) -> None:
+        self.handles: list[weakref.ref[Any]] = []
+        self.mode = mode
+        self.scope = outer.scope if outer is not None else ""
+        self.capture = capture
+        self.spent: list[Node] = []
+        self.limit = config.node_limit
+        self.device: Any = outer.device if outer is not None else None
+        self.outer = outer
+
+    def emit(self, entry: Entry, inputs: tuple[Value, ...]) -> tuple[Any, ...]:
+        mode = self.mode
+        if mode:
+            if mode & NO_GRAD:
+                entry = entry.plain
+        node = Node(entry.plain, inputs, caller(), self.scope)
+        make = _hooks.handle
+        outs = tuple([make(Value(node, i, s)) for i, s in enumerate(entry.outs)])
+        self.handles += [weakref.ref(t) for t in outs]
+        if len(self.handles) > self.limit:
+            _hooks.overflow(self)
+        if mode & DEBUG:
+            _hooks.check(self, node, outs)
+        return outs
+
+    def watch(self, handle: Any) -> None:
+        if self.mode & CAPTURE:
+            self.capture.saw(handle)
+
+    def lift(self, value: Value) -> Value:
+        return value
+
+    def number(self, number: Any, of: Spec) -> Value:
+        """A number is an input of the program: it is kept as it is, and never merged."""
+        return Value(None, 0, of, number)
+
+    def constant(self, array: Any, of: Spec) -> Any:
+        return _hooks.put(array, of, self)
+
+
+@final
+class _Hooks:
+    """What the rooms above supply: the class of handles, and what happens at the edges."""
+
+    __slots__ = ("handle", "overflow", "check", "put")
+    handle: Any
+    overflow: Any
+    check: Any
+    put: Any
+
+
+_hooks: Final = _Hooks()
+
+
+def supply(**functions: Any) -> None:
+    """Called once by the module that defines each."""
+    for name, function in functions.items():
+        setattr(_hooks, name, function)
+
+
+@final
+class Thread(threading.local):
+    """The thread's current state."""
+
+    def __init__(self) -> None:
+        self.state = State()
+
+
+thread: Final = Thread()
+SPENT: Final = Leaf(False)
+
+
+def _state() -> State:
+    return thread.state
+
+
+set_default_sink(_state)
+
+
+@contextmanager
+def use_state(state: State) -> Iterator[State]:
+    """The thread records on `state` inside the block."""
+    from proa.graph.build import use_sink
+
+    before = thread.state
+    thread.state = state
+    try:
+        with use_sink(state):
+            yield state
+    finally:
+        thread.state = before
+
+
+@contextmanager
+def use_mode(bits: int, on: bool) -> Iterator[None]:
+    """Sets or clears mode bits of the thread's state inside the block."""
+    state = thread.state
+    before = state.mode
+    state.mode = before | bits if on else before & ~bits
+    try:
+        yield
+    finally:
+        state.mode = before
+
+
+def inside_library(code: CodeType) -> bool:
+    known = _INSIDE.get(code)
+    if known is None:
+        name = code.co_filename
+        known = name.startswith(_LIBRARY) and not name.startswith(_EXAMPLES)
+        _INSIDE[code] = known
+    return known
+
+
+def caller(depth: int = 2) -> Where:
+    """The first place outside the library: code object and offset, never the frame itself."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        code = frame.f_code
+        if not inside_library(code):
+            return code, frame.f_lasti
+        frame = frame.f_back
+    return None
+
+
+def live_handles(state: State) -> list[Any]:
+    """Handles that are still held by somebody, in order of recording; the list is emptied."""
+    found = [t for r in state.handles if (t := r()) is not None]
+    state.handles = []
+    return found

@@ -1,0 +1,129 @@
+"""Programs found again by their structure: the cache holds structure only, never a buffer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, final
+
+from proa.compile.backend import Device
+from proa.compile.find import backend
+from proa.compile.program import Program
+from proa.compile.stages import lower
+from proa.compile.tiers import OneByOne, counts
+from proa.config import config
+from proa.graph.graph import Graph
+from proa.graph.node import Where, line_of
+
+
+@final
+class Plan:
+    """One structure: its recorded graph, the program after all passes, what runs it now."""
+
+    __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number")
+
+    def __init__(self, graph: Graph, device: Device, reason: str, where: Where) -> None:
+        self.graph = graph
+        self.program: Program = lower(graph, backend(device.backend), device)
+        self.run: Any = None
+        self.sights = 0
+        self.whole = False
+        self.reason = reason
+        self.where = where
+        self.number = 0
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        """The first sight runs operation by operation, the second compiles the whole."""
+        self.sights += 1
+        if not self.whole:
+            self._choose()
+        counts.dispatches += 1
+        found: list[Any] = self.run(buffers)
+        return found
+
+    def _choose(self) -> None:
+        chip = backend(self.program.device.backend)
+        if self.sights == 1 and not (chip.eager_compile and not self._mostly_ready(chip.name)):
+            self.run = OneByOne(self.program, chip)
+            return
+        self.run = chip.compile(self.program)
+        self.whole = True
+        counts.programs_compiled += 1
+
+    def _mostly_ready(self, name: str) -> bool:
+        """Whether at least half of the entries have an executable of their own already."""
+        steps = self.program.graph.steps
+        key = (name, self.program.device)
+        ready = sum(key in s.entry.memo for s in steps)
+        return 2 * ready >= len(steps)
+
+
+@final
+class Cache:
+    """Plans by key, the oldest dropped first. Keys are compared in full; no hash is trusted."""
+
+    __slots__ = ("plans", "lock", "made")
+
+    def __init__(self) -> None:
+        self.plans: dict[tuple[Any, ...], Plan] = {}
+        self.lock = threading.Lock()
+        self.made = 0
+
+    def find(self, key: tuple[Any, ...]) -> Plan | None:
+        return self.plans.get(key)
+
+    def add(self, key: tuple[Any, ...], plan: Plan) -> Plan:
+        with self.lock:
+            found = self.plans.setdefault(key, plan)
+            if found is plan:
+                self.made += 1
+                plan.number = self.made
+            while len(self.plans) > config.program_limit:
+                del self.plans[next(iter(self.plans))]
+        return found
+
+    def clear(self) -> None:
+        with self.lock:
+            self.plans.clear()
+
+
+cache: Final = Cache()
+
+
+def why_new(nodes: Sequence[Any], plans: Sequence[Plan]) -> tuple[str, Where]:
+    """Why no plan fits: the first node that differs from the plan that agrees longest."""
+    best = -1
+    for plan in plans:
+        steps = plan.graph.steps
+        same = 0
+        while same < min(len(steps), len(nodes)) and steps[same].entry is nodes[same].entry:
+            same += 1
+        best = max(best, same)
+    if best < 0:
+        return "the first program", nodes[0].where if nodes else None
+    if best >= len(nodes):
+        last = nodes[-1] if nodes else None
+        where = last.where if last is not None else None
+        return "other results are alive, or operands are connected otherwise", where
+    node = nodes[best]
+    return f"operation {best} is {node.entry!r:.120}", node.where
+
+
+def programs() -> list[dict[str, Any]]:
+    """One row for each program: number, operations, sights, tier, reason, line."""
+    rows = []
+    for plan in list(cache.plans.values()):
+        rows.append(
+            {
+                "number": plan.number,
+                "recorded": len(plan.graph.steps),
+                "operations": len(plan.program.graph.steps),
+                "outputs": len(plan.graph.outputs),
+                "sights": plan.sights,
+                "compiled": plan.whole,
+                "device": str(plan.program.device),
+                "reason": plan.reason,
+                "line": line_of(plan.where),
+            }
+        )
+    return rows

@@ -1,0 +1,586 @@
+"""`Tensor`: a re-bindable handle on a value. What people hold.
+
+The operators are generated from one text (`_BINARY`), because this is the hot path: recording
+`x * y` makes one node, one value and one handle, and computes nothing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from sys import _getframe
+from typing import Any, Final, final
+from weakref import ref
+
+import numpy as np
+
+from proa import dtypes
+from proa.compile.backend import Device
+from proa.compile.find import default_device
+from proa.compile.find import device as as_device
+from proa.compile.find import backend
+from proa.dtypes import Dtype
+from proa.dtypes import dtype as as_dtype
+from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
+from proa.graph.node import SCALAR_TYPES, Node, Value
+from proa.graph.spec import Spec, spec
+from proa.ops import operators as op
+from proa.ops.primitive import number_of
+from proa.record.boundary import read
+from proa.record.live import (
+    CAPTURE, DEBUG, NO_GRAD, Leaf, State, inside_library, caller, supply, thread, use_mode,
+)  # fmt: skip
+from proa.record.tape import Tape, record_backward, stops
+
+
+@final
+class Tensor:
+    """An n-dimensional array of one dtype on one device, computed when it is read.
+
+    Made by `pa.asarray`, `pa.zeros`, operations and modules; never by calling the class.
+    Values have no aliases: `y = x[0]; y += 1` leaves `x` alone.
+
+    >>> import proa as pa
+    >>> x = pa.asarray([1.0, 2.0])
+    >>> (x * 2 + 1).tolist()
+    [3.0, 5.0]
+    """
+
+    __slots__ = ("value", "leaf", "__weakref__")
+
+    value: Value
+    leaf: Leaf | None
+
+    def __init__(self, value: Value) -> None:
+        if type(value) is not Value:
+            given = f"Tensor({type(value).__name__})"
+            raise DtypeError(message("Tensor", given, "a function that makes one", "pa.asarray(...)"))
+        self.value = value
+        self.leaf = None
+
+    # What is known without computing.
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        return self.value.spec.shape
+
+    @property
+    def dtype(self) -> Dtype:
+        return self.value.spec.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return self.value.spec.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.value.spec.size
+
+    @property
+    def nbytes(self) -> int:
+        return self.value.spec.nbytes
+
+    @property
+    def device(self) -> Device:
+        """Where the value is, or will be computed."""
+        return device_of(self.value)
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802
+        """The transpose of a matrix."""
+        if self.ndim != 2:
+            raise ArgumentError(message("T", f"{self.ndim} axes", "2", "x.mT or pa.permute_dims"))
+        return op.permute_dims(self, (1, 0))  # type: ignore[no-any-return]
+
+    @property
+    def mT(self) -> Tensor:  # noqa: N802
+        """The last two axes exchanged."""
+        return op.matrix_transpose(self)  # type: ignore[no-any-return]
+
+    # Reading.
+
+    def numpy(self) -> Any:
+        """The value as a read-only NumPy array (a view where the device shares memory)."""
+        return host_of(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        array = host_of(self)
+        if dtype is not None and np.dtype(dtype) != array.dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """A read-only export for consumers of DLPack 1, a copy for older ones."""
+        array = host_of(self)
+        version = options.get("max_version")
+        if version is None or version[0] < 1 or options.get("copy"):
+            array = array.copy()
+        return array.__dlpack__(**{k: v for k, v in options.items() if k != "copy"})
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return host_of(self).__dlpack_device__()  # type: ignore[no-any-return]
+
+    def item(self) -> Any:
+        """The one element as a Python number.
+
+        >>> import proa as pa
+        >>> pa.asarray([[2.5]]).item()
+        2.5
+        """
+        if self.size != 1:
+            raise ArgumentError(message("item", f"shape {self.shape}", "one element", "x.tolist()"))
+        return host_of(self).reshape(()).item()
+
+    def tolist(self) -> Any:
+        """The elements as nested lists of Python numbers."""
+        return host_of(self).tolist()
+
+    def __bool__(self) -> bool:
+        return bool(self._one("bool"))
+
+    def __int__(self) -> int:
+        return int(self._one("int"))
+
+    def __float__(self) -> float:
+        return float(self._one("float"))
+
+    def __complex__(self) -> complex:
+        return complex(self._one("complex"))
+
+    def _one(self, what: str) -> Any:
+        if self.size != 1:
+            hint = "x.any() or x.all()" if what == "bool" else "x.item() of one element"
+            raise ArgumentError(message(what, f"shape {self.shape}", "a tensor of one element", hint))
+        refuse_in_capture(self, what)
+        return host_of(self).reshape(()).item()
+
+    def __index__(self) -> int:
+        if self.value.spec.dtype.kind != "int" or self.ndim != 0:
+            given = f"{self.dtype.name} of shape {self.shape}"
+            raise DtypeError(message("index", given, "an integer tensor of 0 axes", "int(x)"))
+        refuse_in_capture(self, "index")
+        return int(host_of(self).item())
+
+    def __len__(self) -> int:
+        if self.ndim == 0:
+            raise DtypeError(message("len", "a tensor of 0 axes", "at least 1"))
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self.ndim == 0:
+            raise DtypeError(message("iter", "a tensor of 0 axes", "at least 1"))
+        return iter([self[i] for i in range(self.shape[0])])
+
+    def __contains__(self, item: Any) -> bool:
+        return bool(op.any(self == item))
+
+    def __format__(self, form: str) -> str:
+        return format(self._one("format"), form) if form else str(self)
+
+    def __repr__(self) -> str:
+        from proa.printing import text_of
+
+        return text_of(self)
+
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        return memo.setdefault(id(self), copy_of(self))  # type: ignore[no-any-return]
+
+    def __copy__(self) -> Tensor:
+        return copy_of(self)
+
+    def __reduce__(self) -> Any:
+        name = type(self).__name__
+        raise ProaError(message("pickle", name, "a safe format", "pa.save or x.numpy()"))
+
+    __hash__ = object.__hash__
+    __array_priority__ = 1000
+    __array_ufunc__ = None
+
+    # Derivatives.
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether a gradient flows through this tensor."""
+        return self.value.spec.grad
+
+    @requires_grad.setter
+    def requires_grad(self, on: bool) -> None:
+        self.requires_grad_(on)
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether the tape ends here (also true of what carries no gradient)."""
+        return not self.value.spec.grad or stops(self.value)
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The gradient that `backward()` added up here; None when it is empty."""
+        leaf = self.leaf
+        return leaf.grad if leaf is not None and leaf.full else None
+
+    @grad.setter
+    def grad(self, new: Tensor | None) -> None:
+        set_grad(self, new)
+
+    def requires_grad_(self, on: bool = True) -> Tensor:
+        """Asks for a gradient of this very tensor, or no longer; returns the tensor."""
+        require_grad(self, bool(on))
+        return self
+
+    def detach(self) -> Tensor:
+        """The same value, off the tape. It cannot be changed in place."""
+        v = self.value
+        return Tensor(_recorded(Value(v.node, v.index, v.spec.plain, v.buffer), self))
+
+    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
+        """Adds the gradient of this tensor to `.grad` of every leaf that it was made from.
+
+        `gradient` is the cotangent, of this shape (1 for a tensor of one element). The tape is
+        consumed unless `retain_graph`.
+        """
+        from proa.autograd import backward
+
+        backward([self], [gradient], retain_graph)
+
+    def register_hook(self, hook: Callable[[Tensor], Any]) -> Any:
+        """`hook(grad)` sees this tensor's gradient in each backward pass, and may replace it."""
+        from proa.autograd import add_hook
+
+        return add_hook(self, hook)
+
+    def retain_grad(self) -> None:
+        """Keeps the gradient of a tensor that is no leaf."""
+        from proa.autograd import retain_grad
+
+        retain_grad(self)
+
+    # Placing.
+
+    def to(self, where: Any) -> Tensor:
+        """The value on another device, or in another dtype."""
+        if isinstance(where, (Dtype, type)) or (isinstance(where, str) and where in _DTYPE_NAMES):
+            return self.astype(where)
+        return moved(self, as_device(where))
+
+    def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
+        """The value in another dtype."""
+        return op.astype(self, dtype)  # type: ignore[no-any-return]
+
+    def float(self) -> Tensor:
+        return self.astype(dtypes.float32)
+
+    def double(self) -> Tensor:
+        return self.astype(dtypes.float64)
+
+    def half(self) -> Tensor:
+        return self.astype(dtypes.float16)
+
+    def bfloat16(self) -> Tensor:
+        return self.astype(dtypes.bfloat16)
+
+    def long(self) -> Tensor:
+        return self.astype(dtypes.int64)
+
+    def bool(self) -> Tensor:
+        return self.astype(dtypes.bool_)
+
+    # Indexing and writing.
+
+    def __getitem__(self, index: Any) -> Tensor:
+        from proa.indexing import getitem
+
+        return getitem(self, index)  # type: ignore[no-any-return]
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        from proa.indexing import setitem
+
+        setitem(self, index, new)
+
+    def __array_namespace__(self, *, api_version: str | None = None) -> Any:
+        import proa
+
+        return proa
+
+
+_DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
+
+
+def device_of(value: Value) -> Device:
+    """The device of a computed value, or of the first computed one that it is made from."""
+    seen: set[Node] = set()
+    stack = [value]
+    while stack:
+        v = stack.pop()
+        found = getattr(v.buffer, "device", None)
+        if found is not None:
+            return found  # type: ignore[no-any-return]
+        if v.node is not None and v.buffer is None and v.node not in seen:
+            seen.add(v.node)
+            stack += v.node.inputs
+    return thread.state.device or default_device()
+
+
+def host_of(tensor: Tensor) -> Any:
+    """The read-only array of a tensor; computes what is pending."""
+    refuse_in_capture(tensor, "read")
+    buffer = read(tensor.value)
+    if type(buffer) in SCALAR_TYPES:
+        array = np.asarray(buffer).astype(tensor.dtype.numpy)
+        array.flags.writeable = False
+        return array
+    return buffer.host()
+
+
+def refuse_in_capture(tensor: Tensor, what: str) -> None:
+    state = thread.state
+    if state.mode & CAPTURE:
+        state.capture.refuse(tensor, what)
+
+
+def _recorded(value: Value, source: Tensor) -> Value:
+    return value
+
+
+def handle(value: Value) -> Tensor:
+    """A new handle on a pending value, known to the thread's queue."""
+    tensor = Tensor(value)
+    thread.state.handles.append(ref(tensor))
+    return tensor
+
+
+def rebind(tensor: Tensor, value: Value) -> None:
+    """The handle holds `value` from now on. Every name of the handle sees it."""
+    state = thread.state
+    if state.mode & CAPTURE:
+        state.capture.wrote(tensor)
+    leaf = tensor.leaf
+    if leaf is not None and leaf.stops:
+        value = Value(value.node, value.index, value.spec.with_grad(), value.buffer, leaf)
+    tensor.value = value
+    if value.buffer is None:
+        state.handles.append(ref(tensor))
+
+
+def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:
+    """In-place change of a whole tensor: same shape and dtype, or an error."""
+    if tensor.leaf is not None and tensor.leaf.stops and not thread.state.mode & NO_GRAD:
+        given = "a leaf that requires grad"
+        raise GradientError(message(op_name, given, "a tensor that is no leaf", "with pa.no_grad(): ..."))
+    old, fresh = tensor.value.spec, new.value.spec
+    if fresh.shape != old.shape:
+        hint = f"x = x {op_name} y, or shapes that broadcast to {old.shape}"
+        raise ArgumentError(message(op_name, f"shape {old.shape} to become {fresh.shape}", "the same shape", hint))
+    if fresh.dtype is not old.dtype:
+        given = f"{old.dtype.name} to become {fresh.dtype.name}"
+        raise DtypeError(message(op_name, given, "the same dtype", "x = x.astype(...)"))
+    rebind(tensor, new.value)
+    return tensor
+
+
+def require_grad(tensor: Tensor, on: bool) -> None:
+    value = tensor.value
+    if on and not value.spec.dtype.is_inexact:
+        raise DtypeError(message("requires_grad", value.spec.dtype.name, "a float dtype"))
+    if not on and value.spec.grad and not stops(value):
+        raise GradientError(message("requires_grad", "a tensor on the tape", "a leaf", "x.detach()"))
+    if on and value.spec.grad:
+        return
+    if thread.state.mode & CAPTURE:
+        thread.state.capture.wrote(tensor)
+    if on:
+        leaf = tensor.leaf or Leaf(True)
+        leaf.stops = True
+        tensor.leaf = leaf
+        tensor.value = Value(value.node, value.index, value.spec.with_grad(), value.buffer, leaf)
+    else:
+        if tensor.leaf is not None:
+            tensor.leaf.stops = False
+        tensor.value = Value(value.node, value.index, value.spec.plain, value.buffer)
+    if value.buffer is None:
+        thread.state.handles.append(ref(tensor))
+
+
+def set_grad(tensor: Tensor, new: Tensor | None) -> None:
+    """Fills or empties the gradient. Its handle is one for the tensor's whole life."""
+    if tensor.leaf is None:
+        tensor.leaf = Leaf(False)
+    leaf = tensor.leaf
+    if thread.state.mode & CAPTURE:
+        thread.state.capture.filled(leaf)
+    if new is None:
+        leaf.full = False
+        return
+    if type(new) is not Tensor or new.shape != tensor.shape or new.dtype is not tensor.dtype:
+        given = repr(getattr(new, "value", new))
+        raise ArgumentError(message("grad", given, f"a tensor like {tensor.value.spec.plain}"))
+    if leaf.grad is None:
+        leaf.grad = Tensor(new.value)
+    rebind(leaf.grad, new.value)
+    leaf.full = True
+
+
+def copy_of(tensor: Tensor) -> Tensor:
+    """A new handle on the same value; a leaf gets a leaf of its own."""
+    v = tensor.value
+    made = Tensor(Value(v.node, v.index, v.spec.plain, v.buffer) if stops(v) else v)
+    if v.buffer is None:
+        thread.state.handles.append(ref(made))
+    if stops(v):
+        require_grad(made, True)
+    return made
+
+
+def moved(tensor: Tensor, device: Device) -> Tensor:
+    """The value on another device: read here and put there. Refuses to cut a tape silently."""
+    if device == tensor.device:
+        return tensor
+    if tensor.requires_grad and not tensor.is_leaf and not thread.state.mode & NO_GRAD:
+        given = "a tensor on the tape"
+        raise GradientError(message("to", given, "a leaf or a detached tensor", "x.detach().to(...)"))
+    made = put(host_of(tensor), tensor.value.spec.plain, device)
+    if stops(tensor.value):
+        require_grad(made, True)
+    return made
+
+
+def put(array: Any, of: Spec, device: Device) -> Tensor:
+    """A computed tensor with a copy of the array."""
+    return Tensor(Value(None, 0, of, backend(device.backend).put(array, of, device)))
+
+
+def _put_constant(array: Any, of: Spec, state: State) -> Tensor:
+    made = put(array, of, state.device or default_device())
+    if state.mode & CAPTURE:
+        state.capture.born(made)
+    return made
+
+
+def no_grad() -> Any:
+    """Inside the block nothing is put on the tape.
+
+    >>> import proa as pa
+    >>> x = pa.ones((2,)).requires_grad_()
+    >>> with pa.no_grad():
+    ...     (x * 2).requires_grad
+    False
+    """
+    return use_mode(NO_GRAD, True)
+
+
+def enable_grad() -> Any:
+    """Inside the block operations are put on the tape again."""
+    return use_mode(NO_GRAD, False)
+
+
+def is_grad_enabled() -> bool:
+    return not thread.state.mode & NO_GRAD
+
+
+# The generated operators.
+
+_BINARY: Final = '''
+def {name}(a, b):
+    va = a.value
+    if type(b) is Tensor:
+        vb = b.value
+    else:
+        of = va.spec.scalars.get(type(b))
+        if of is None:
+            return slow(a, b)
+        vb = Value(None, 0, of, b)
+    entry = pairs.get((va.spec, vb.spec))
+    state = thread.state
+    if entry is None or state.mode:
+        return slow(a, b)
+    frame = _getframe(1)
+    code = frame.f_code
+    where = caller(2) if inside.get(code, True) else (code, frame.f_lasti)
+    made = Tensor(Value(Node(entry.plain, (va, vb), where, state.scope), 0, entry.out))
+    handles = state.handles
+    handles.append(ref(made))
+    if len(handles) > state.limit:
+        overflow(state)
+    return made
+'''
+
+_PLAIN = {"add": op.ar.add, "sub": op.ar.sub, "mul": op.ar.mul, "truediv": op.ar.div,
+          "eq": op.ar.eq, "lt": op.ar.lt, "le": op.ar.le}  # fmt: skip
+
+
+def _generate() -> None:
+    op.attach_operators(Tensor)
+    for name, primitive in _PLAIN.items():
+        function = op.BINARY.get(name) or op.COMPARE[name]
+        setattr(Tensor, f"__{name}__", _fast(f"__{name}__", primitive, function))
+    for name, function in op.BINARY.items():
+        setattr(Tensor, f"__i{name}__", _in_place(name, function))
+
+
+def _fast(name: str, primitive: Any, function: Any) -> Any:
+    from proa.record.boundary import overflow
+    from proa.record.live import _INSIDE
+
+    forward = op._forward(function)
+
+    def slow(a: Any, b: Any) -> Any:
+        found = forward(a, b)
+        if found is not NotImplemented and type(found) is Tensor:
+            node = found.value.node
+            if node is not None and node.entry.primitive is primitive:
+                _remember(primitive, a, b, node)
+        return found
+
+    space = {
+        "Tensor": Tensor, "Value": Value, "Node": Node, "pairs": primitive.pairs, "slow": slow,
+        "thread": thread, "ref": ref, "_getframe": _getframe, "inside": _INSIDE, "caller": caller,
+        "overflow": overflow,
+    }  # fmt: skip
+    exec(_BINARY.format(name=name), space)  # noqa: S102  (one text for all operators)
+    return space[name]
+
+
+def _remember(primitive: Any, a: Any, b: Any, node: Node) -> None:
+    """The entry for these two specs, where no operand had to be cast."""
+    va = a.value.spec
+    vb = b.value.spec if type(b) is Tensor else va.scalars.get(type(b))
+    if vb is None or va.dtype is not vb.dtype or va.weak or vb.weak:
+        return
+    from proa.graph.entry import intern_entry
+
+    primitive.pairs[va, vb] = intern_entry(primitive.table, primitive, (), (va, vb))
+
+
+def _in_place(name: str, function: Any) -> Any:
+    def change(self: Tensor, other: Any) -> Any:
+        if not op._is_operand(other):
+            return NotImplemented
+        warn_if_view(self)
+        return assign(self, function(self, other), f"{name} in place")
+
+    return change
+
+
+def warn_if_view(tensor: Tensor) -> None:
+    """`y = x[0]; y += 1` leaves x alone here; in PyTorch it would not: said once at the line."""
+    node = tensor.value.node
+    if node is None or node.entry.primitive.name not in _VIEWS:
+        return
+    where = caller(1)
+    if where not in _WARNED:
+        _WARNED.add(where)
+        warnings.warn(
+            "[in place] given a part or another view of a tensor, which is a value of its own here; "
+            "the tensor it was taken from keeps its value, try x[i] += ...",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+_VIEWS: Final = frozenset({"dynamic_slice", "slice", "permute", "gather"})
+_WARNED: Final[set[Any]] = set()
+_generate()
+supply(handle=Tensor, put=_put_constant)
+_ = (number_of, spec, as_dtype, DEBUG, Tape, record_backward)
