@@ -22,7 +22,7 @@ from proa.ops.primitive import apply, number_of
 from proa.ops.movement import reshape
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
-from proa.tensor import Tensor, handle, rebind, refuse_in_capture
+from proa.tensor import Tensor, derived, handle, rebind
 from proa.transforms.jvp import forward
 from proa.transforms.reverse import reverse
 
@@ -287,12 +287,10 @@ class _Run:
         if v.spec.grad:
             self.outer = True
             v = apply(reshape, (tensor,), shape=tensor.shape).value
-        target = Value(v.node, v.index, v.spec.with_grad(), v.buffer)
+            tensor = Tensor(v)
+        target = derived(tensor, v.spec.with_grad())
         self.targets.append(target)
-        made = Tensor(target)
-        if thread.state.mode & CAPTURE:
-            thread.state.capture.alias(target, tensor)
-        return made
+        return Tensor(target)
 
     def _tape(self, outs: Sequence[Any]) -> Tape:
         for o in outs:
@@ -331,9 +329,7 @@ class _Run:
         """Results off this run's tape, unless an outer one wants them."""
         if self.outer:
             return list(outs)
-        return [
-            handle(Value(o.value.node, o.value.index, o.value.spec.plain, o.value.buffer)) for o in outs
-        ]
+        return [o.detach() for o in outs]
 
 
 def _or_zeros(found: Any, target: Value) -> Any:
@@ -368,5 +364,3 @@ def _tangent(given: Any, target: Value) -> Value:
         raise ArgumentError(message("jvp", f"a tangent {tensor.value.spec.plain}", f"{target.spec.plain}"))
     return tensor.value
 
-
-_ = refuse_in_capture

@@ -219,6 +219,8 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """The gradient that `backward()` added up here; None when it is empty."""
         leaf = self.leaf
+        if leaf is not None and thread.state.mode & CAPTURE:
+            thread.state.capture.filled(leaf)
         return leaf.grad if leaf is not None and leaf.full else None
 
     @grad.setter
@@ -232,8 +234,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same value, off the tape. It cannot be changed in place."""
-        v = self.value
-        return Tensor(_recorded(Value(v.node, v.index, v.spec.plain, v.buffer), self))
+        return _known(Tensor(derived(self, self.value.spec.plain)))
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
         """Adds the gradient of this tensor to `.grad` of every leaf that it was made from.
@@ -340,8 +341,20 @@ def refuse_in_capture(tensor: Tensor, what: str) -> None:
         state.capture.refuse(tensor, what)
 
 
-def _recorded(value: Value, source: Tensor) -> Value:
-    return value
+def derived(tensor: Tensor, of: Spec, leaf: Leaf | None = None) -> Value:
+    """The same result seen with another spec: on or off the tape."""
+    v = tensor.value
+    made = Value(v.node, v.index, of, v.buffer, leaf)
+    if thread.state.mode & CAPTURE:
+        thread.state.capture.derived(made, tensor)
+    return made
+
+
+def _known(tensor: Tensor) -> Tensor:
+    """Tells the queue of a handle on a pending value."""
+    if tensor.value.buffer is None:
+        thread.state.handles.append(ref(tensor))
+    return tensor
 
 
 def handle(value: Value) -> Tensor:
@@ -394,13 +407,12 @@ def require_grad(tensor: Tensor, on: bool) -> None:
         leaf = tensor.leaf or Leaf(True)
         leaf.stops = True
         tensor.leaf = leaf
-        tensor.value = Value(value.node, value.index, value.spec.with_grad(), value.buffer, leaf)
+        tensor.value = derived(tensor, value.spec.with_grad(), leaf)
     else:
         if tensor.leaf is not None:
             tensor.leaf.stops = False
-        tensor.value = Value(value.node, value.index, value.spec.plain, value.buffer)
-    if value.buffer is None:
-        thread.state.handles.append(ref(tensor))
+        tensor.value = derived(tensor, value.spec.plain)
+    _known(tensor)
 
 
 def set_grad(tensor: Tensor, new: Tensor | None) -> None:
@@ -425,9 +437,7 @@ def set_grad(tensor: Tensor, new: Tensor | None) -> None:
 def copy_of(tensor: Tensor) -> Tensor:
     """A new handle on the same value; a leaf gets a leaf of its own."""
     v = tensor.value
-    made = Tensor(Value(v.node, v.index, v.spec.plain, v.buffer) if stops(v) else v)
-    if v.buffer is None:
-        thread.state.handles.append(ref(made))
+    made = _known(Tensor(derived(tensor, v.spec.plain if stops(v) else v.spec)))
     if stops(v):
         require_grad(made, True)
     return made
@@ -538,7 +548,7 @@ def _fast(name: str, primitive: Any, function: Any) -> Any:
         "thread": thread, "ref": ref, "_getframe": _getframe, "inside": _INSIDE, "caller": caller,
         "overflow": overflow,
     }  # fmt: skip
-    exec(_BINARY.format(name=name), space)  # noqa: S102  (one text for all operators)
+    exec(compile(_BINARY.format(name=name), __file__, "exec"), space)  # noqa: S102
     return space[name]
 
 

@@ -35,10 +35,11 @@ class FactorMap(NamedTuple):
         return tuple([tuple([self.sizes[c] for c in r]) for r in self.results])
 
     def iterations(self) -> int:
-        """The size of the loop nest: every letter once."""
+        """The size of the loop nest: every letter once, but for addressed axes of operands."""
         total = 1
-        for n in self.sizes.values():
-            total *= n if type(n) is not Dim else 1
+        for letter, n in self.sizes.items():
+            addressed = self.roles[letter] in ("window", "gathered")
+            total *= 1 if addressed or type(n) is Dim else n
         return total
 
 

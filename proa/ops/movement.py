@@ -159,15 +159,21 @@ def _pad_factors(op: str, ins: tuple[Spec, ...], **p: Any) -> FactorMap:
 
 
 def _pad(x: Any, value: Any, low: Any, high: Any, interior: Any) -> Any:
-    spread = tuple([n + max(0, n - 1) * k for n, k in zip(x.shape, interior, strict=True)])
-    full = np.full(spread, value, x.dtype)
-    full[tuple([slice(None, None, k + 1) for k in interior])] = x
-    crop = [slice(max(0, -lo), n - max(0, -hi)) for n, lo, hi in zip(spread, low, high, strict=True)]
-    out = full[tuple(crop)]
-    grow = [(max(0, lo), max(0, hi)) for lo, hi in zip(low, high, strict=True)]
-    shape = tuple([n + a + b for n, (a, b) in zip(out.shape, grow, strict=True)])
+    """Element i of an axis lands at low + i (interior + 1), if that is inside."""
+    rows = list(zip(x.shape, low, high, interior, strict=True))
+    shape = tuple([lo + hi + n + max(0, n - 1) * k for n, lo, hi, k in rows])
     result = np.full(shape, value, x.dtype)
-    result[tuple([slice(a, a + n) for n, (a, _) in zip(out.shape, grow, strict=True)])] = out
+    source, target = [], []
+    for (n, lo, _, k), size_ in zip(rows, shape, strict=True):
+        first = max(0, -(lo // (k + 1))) if lo < 0 else 0
+        last = min(n, max(first, -(-(size_ - lo) // (k + 1))))
+        source.append(slice(first, last))
+        start = lo + first * (k + 1)
+        target.append(slice(start, start + (last - first) * (k + 1), k + 1))
+    kept = x[tuple(source)]
+    if kept.size:
+        ends = [slice(t.start, t.start + (m - 1) * t.step + 1, t.step) for t, m in zip(target, kept.shape, strict=True)]
+        result[tuple(ends)] = kept
     return result
 
 

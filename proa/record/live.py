@@ -185,3 +185,22 @@ def live_handles(state: State) -> list[Any]:
     found = [t for r in state.handles if (t := r()) is not None]
     state.handles = []
     return found
+
+
+@final
+class Epoch:
+    """Counts the changes that a jitted function must notice: modes of modules, hooks, flags.
+
+    While the count stands still, what was found out about modules is still true.
+    """
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def advance(self) -> None:
+        self.count += 1
+
+
+epoch: Final = Epoch()

@@ -47,7 +47,7 @@ def _by_rules(entry: Entry, operands: Any, results: Any, tangents: Any) -> Tange
     rules = rules if isinstance(rules, tuple) else (rules,)
     params = entry.named_params
     total: Tangents = [None] * len(results)
-    for rule, tangent in zip(rules, tangents, strict=True):
+    for rule, tangent in zip(rules, tangents, strict=False):
         if rule is None or tangent is None:
             continue
         found = rule(*operands, *results, tangent, **params)

@@ -1,0 +1,1 @@
+"""Proa: deep learning on one lazily recorded graph."""

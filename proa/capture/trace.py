@@ -1,0 +1,238 @@
+"""Recording a Python function once, apart from the thread's queue.
+
+A `Capture` logs what the function reads and writes: every handle from outside that is an operand,
+every handle that is assigned, every gradient that is filled or emptied. What it cannot account
+for is an error at its line, never stale.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, final
+from weakref import ref
+
+from proa import tree
+from proa.errors import JitError, message
+from proa.graph.build import Builder
+from proa.graph.graph import Graph
+from proa.graph.node import Node, Value, line_of
+from proa.graph.rewrite import splice
+from proa.graph.spec import Spec
+from proa.record.key import Pending, graph_of, pending, role_of
+from proa.record.live import CAPTURE, Leaf, State, caller, live_handles, thread, use_state
+from proa.tensor import Tensor
+
+
+@final
+class StaticNumber(Exception):  # noqa: N818  (a signal, not an error)
+    """A traced number argument was needed as a Python number: record again with it static."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+@final
+class Capture:
+    """What a recording read and wrote beside its own results."""
+
+    __slots__ = ("name", "readers", "origin", "before", "fills", "inside", "numbers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.readers: dict[Value, Any] = {}
+        self.origin: dict[Value, Value] = {}
+        self.before: dict[int, tuple[Any, Value]] = {}
+        self.fills: dict[Leaf, bool] = {}
+        self.inside: set[Value] = set()
+        self.numbers: set[Value] = set()
+
+    # Called by the recording itself.
+
+    def saw(self, handle: Tensor) -> None:
+        v = handle.value
+        if v.buffer is not None and v not in self.readers and v not in self.inside:
+            self.readers[v] = ref(handle)
+
+    def derived(self, made: Value, source: Tensor) -> None:
+        self.saw(source)
+        if made.buffer is not None:
+            self.origin[made] = source.value
+
+    def wrote(self, handle: Tensor) -> None:
+        v = handle.value
+        if v.buffer is not None and v not in self.inside:
+            self.before.setdefault(id(handle), (ref(handle), v))
+
+    def filled(self, leaf: Leaf) -> None:
+        self.fills.setdefault(leaf, leaf.full)
+
+    def born(self, handle: Tensor) -> None:
+        self.inside.add(handle.value)
+
+    def refuse(self, handle: Tensor, what: str) -> None:
+        """A read while recording: of a number argument it makes the argument static."""
+        if handle.value in self.numbers:
+            raise StaticNumber(handle.value)
+        hint = {
+            "bool": "pa.where(condition, a, b), or splitting the function there",
+            "format": "pa.print, or returning the value",
+        }.get(what, "returning the value, or splitting the function there")
+        where = line_of(caller(3))
+        given = f"{what} of a recorded tensor {handle.value.spec} at {where}"
+        raise JitError(message(self.name, given, "no reading while recording", hint))
+
+    def refuse_read(self, wanted: Sequence[Value]) -> None:
+        hint = "leaving pa.sync(), optimiser boundaries and data loading outside"
+        raise JitError(message(self.name, f"a read at {line_of(caller(3))}", "no reading", hint))
+
+    # Called when it is over.
+
+    def source(self, leaf: Value) -> Value:
+        while leaf in self.origin:
+            leaf = self.origin[leaf]
+        return leaf
+
+    def written(self) -> list[tuple[Tensor, Value]]:
+        """Handles from outside that were assigned and still live, with the value they had."""
+        rows = [(r(), old) for r, old in self.before.values()]
+        return [(t, old) for t, old in rows if t is not None]
+
+    def restore(self) -> None:
+        """Every handle as it was before the recording."""
+        for handle, old in self.written():
+            handle.value = old
+        for leaf, full in self.fills.items():
+            leaf.full = full
+
+
+@final
+class Recording:
+    """One recording: the pending work, its outputs, and where each leaf comes from."""
+
+    __slots__ = ("capture", "work", "outputs", "result", "structure", "writes", "fills")
+
+    def __init__(self, capture: Capture, result: Any, state: State) -> None:
+        self.capture = capture
+        self.result, self.structure = tree.flatten(result)
+        self.writes = [(t, t.value) for t, _ in capture.written()]
+        self.fills = [(leaf, before, leaf.full) for leaf, before in capture.fills.items()]
+        _refuse_escapes(capture, self.result, [t for t, _ in self.writes], state)
+        values = [t.value for t in self.result if type(t) is Tensor]
+        values += [v for _, v in self.writes]
+        made = {(v.node, v.index): v for v in values if v.buffer is None and v.node is not None}
+        self.outputs = list(made.values())
+        self.work: Pending = pending(self.outputs)
+
+    def graph(self) -> Graph:
+        return graph_of(self.work, self.outputs, [role_of(v) for v in self.work.leaves])
+
+
+def record(name: str, function: Callable[[], Any], numbers: Sequence[Value] = ()) -> Recording:
+    """Runs `function` apart from the thread's queue; handles are as before when it returns."""
+    outer = thread.state
+    capture = Capture(name)
+    capture.numbers.update(numbers)
+    state = State(outer.mode | CAPTURE, capture, outer)
+    try:
+        with use_state(state):
+            return Recording(capture, function(), state)
+    finally:
+        capture.restore()
+
+
+def _refuse_escapes(capture: Capture, result: list[Any], written: list[Tensor], state: State) -> None:
+    """A new tensor that somebody holds, and that is no result, could not be replayed."""
+    known = {id(t) for t in result if type(t) is Tensor} | {id(t) for t in written}
+    known |= {id(leaf.grad) for leaf in capture.fills}
+    waiting = state.handles
+    escaped = [t for t in live_handles(state) if id(t) not in known and t.value.node is not None]
+    if not escaped:
+        return
+    del escaped
+    gc.collect()
+    state.handles = waiting
+    escaped = [t for t in live_handles(state) if id(t) not in known and t.value.node is not None]
+    if escaped:
+        node: Node = escaped[0].value.node
+        holder = _holder(escaped[0], [escaped, state])
+        given = f"{holder} with a new tensor made at {line_of(node.where)}"
+        hint = "assigning into an existing tensor (`self.x[...] = ...`), or returning it"
+        raise JitError(message(capture.name, given, "no tensor that escapes the call", hint))
+
+
+def _holder(tensor: Tensor, known: list[Any]) -> str:
+    """Who holds a tensor, in words: an attribute, a list, a dictionary's key."""
+    ignored = {id(k) for k in known}
+    for holder in gc.get_referrers(tensor):
+        if id(holder) in ignored or isinstance(holder, FrameType):
+            continue
+        if isinstance(holder, dict):
+            names = [k for k, v in holder.items() if v is tensor]
+            owners = [o for o in gc.get_referrers(holder) if getattr(o, "__dict__", None) is holder]
+            if owners and names:
+                return f"`{type(owners[0]).__name__}.{names[0]}`"
+            return f"a dictionary (key {names[0]!r})" if names else "a dictionary"
+        if isinstance(holder, (list, tuple, set)):
+            return f"a {type(holder).__name__} of {len(holder)}"
+        return f"a {type(holder).__name__}"
+    return "somebody"
+
+
+# Pure traces: functions of tensors alone, for transforms.
+
+
+@final
+class Traced:
+    """A function as a graph: inputs are the arguments, then what it captured from outside."""
+
+    __slots__ = ("graph", "captured", "structure", "statics")
+
+    def __init__(self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any]) -> None:
+        self.graph = graph
+        self.captured = captured
+        self.structure = structure
+        self.statics = statics
+
+
+def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
+    """The graph of a function of tensors with these specs. It may read nothing and keep nothing."""
+    placeholders = [Value(None, 0, s.plain, _Placeholder()) for s in specs]
+    recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
+    if recording.writes or recording.fills:
+        given = "an assignment to a tensor from outside"
+        raise JitError(message(name, given, "a function without effects", "returning the new value"))
+    number = {v: i for i, v in enumerate(placeholders)}
+    passed = [t.value for t in recording.result if type(t) is Tensor and t.value.buffer is not None]
+    sources = [recording.capture.source(v) for v in (*recording.work.leaves, *passed)]
+    for v in sources:
+        number.setdefault(v, len(number))
+    captured = list(number)[len(placeholders) :]
+    graph, statics = _arranged(recording, number)
+    return Traced(graph, captured, recording.structure, statics)
+
+
+@final
+class _Placeholder:
+    """Stands where a buffer will be."""
+
+    __slots__ = ()
+
+
+def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, list[Any]]:
+    """The recorded graph with its inputs in this order and its results in tree order."""
+    builder = Builder()
+    values = [builder.input(v.spec.plain, role_of(v)) for v in number]
+    source = recording.capture.source
+    inputs = [values[number[source(v)]] for v in recording.work.leaves]
+    outs = splice(builder, recording.graph(), inputs)
+    found = {(v.node, v.index): o for v, o in zip(recording.outputs, outs, strict=True)}
+    results, statics = [], []
+    for leaf in recording.result:
+        if type(leaf) is Tensor:
+            v = leaf.value
+            made = found[v.node, v.index] if v.buffer is None else values[number[source(v)]]
+            results.append(made)
+        statics.append(None if type(leaf) is Tensor else leaf)
+    return builder.graph(results), statics

@@ -1,0 +1,102 @@
+"""`vmap`: a function of one example, mapped over an axis of its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from proa import tree
+from proa.capture.trace import trace
+from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.graph.spec import spec
+from proa.ops import operators as op
+from proa.ops.primitive import apply
+from proa.ops.structure import call
+from proa.shapes import as_axis
+from proa.tensor import Tensor
+from proa.transforms.vmap import batched_graph
+
+
+def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """f of one example as a function of many: `vmap(f)(x)[i]` is `f(x[i])`.
+
+    `in_axes` is an int for all arguments or a tuple with an int or None (not mapped) for each;
+    `out_axes` likewise for the results.
+
+    >>> import proa as pa
+    >>> pa.vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))(pa.ones((3, 2)), pa.ones((2,))).tolist()
+    [2.0, 2.0, 2.0]
+    """
+    if not callable(function):
+        raise DtypeError(message("vmap", f"{function!r:.60}", "a function"))
+
+    @wraps(function)
+    def mapped(*args: Any) -> Any:
+        axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
+        if len(axes) != len(args):
+            raise ArgumentError(message("vmap", f"in_axes {in_axes}", f"one for each of {len(args)} arguments"))
+        leaves, flags, structures = _leaves(args, axes)
+        count = _count(leaves, flags)
+        specs = [_one(t, f) for t, f in zip(leaves, flags, strict=True)]
+        traced = trace("vmap", lambda *given: function(*_unflatten(structures, given)), specs)
+        all_flags = tuple(flags) + (False,) * len(traced.captured)
+        graph = batched_graph(traced.graph, all_flags, count)
+        outs = apply(call, [*leaves, *traced.captured], graph=graph) if graph.outputs else ()
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        rest = iter(outs)
+        results = [next(rest) if s is None else s for s in traced.statics]
+        return _placed(tree.unflatten(traced.structure, results), out_axes)
+
+    return mapped
+
+
+def _leaves(args: Any, axes: Any) -> tuple[list[Tensor], list[bool], list[Any]]:
+    """Tensors with the mapped axis first, which are mapped, and the trees they came from."""
+    tensors: list[Tensor] = []
+    flags: list[bool] = []
+    structures = []
+    for argument, axis in zip(args, axes, strict=True):
+        found, structure = tree.flatten(argument)
+        structures.append(structure)
+        for t in found:
+            if type(t) is not Tensor:
+                raise DtypeError(message("vmap", f"an argument of type {type(t).__name__}", "tensors"))
+            if axis is not None:
+                if t.ndim == 0:
+                    raise ShapeError(message("vmap", "a tensor of 0 axes", "an axis to map", "in_axes=None"))
+                t = op.moveaxis(t, as_axis("vmap", axis, t.ndim), 0)
+            tensors.append(t)
+            flags.append(axis is not None)
+    return tensors, flags, structures
+
+
+def _count(tensors: list[Tensor], flags: list[bool]) -> int:
+    sizes = {t.shape[0] for t, f in zip(tensors, flags, strict=True) if f}
+    if len(sizes) != 1:
+        given = f"mapped axes of sizes {sorted(sizes)}"
+        raise ShapeError(message("vmap", given, "one size", "in_axes with at least one axis"))
+    return sizes.pop()
+
+
+def _one(tensor: Tensor, mapped: bool) -> Any:
+    of = tensor.value.spec
+    return spec(of.shape[1:], of.dtype, of.weak) if mapped else of.plain
+
+
+def _unflatten(structures: list[Any], leaves: tuple[Any, ...]) -> list[Any]:
+    rest = iter(leaves)
+    return [tree.unflatten(s, [next(rest) for _ in range(s.leaves)]) for s in structures]
+
+
+def _placed(result: Any, out_axes: Any) -> Any:
+    """Results with the mapped axis where it was asked for."""
+
+    def place(t: Any, axis: Any) -> Any:
+        return op.moveaxis(t, 0, axis) if type(t) is Tensor and axis != 0 else t
+
+    if isinstance(out_axes, (tuple, list)):
+        if not isinstance(result, (tuple, list)) or len(result) != len(out_axes):
+            raise ArgumentError(message("vmap", f"out_axes {out_axes}", "one for each result"))
+        return tuple([tree.map(lambda t, a=a: place(t, a), r) for r, a in zip(result, out_axes, strict=True)])
+    return tree.map(lambda t: place(t, out_axes), result)
