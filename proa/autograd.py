@@ -17,9 +17,8 @@ from proa.graph.entry import intern_entry
 from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
 from proa.ops import operators as op
-from proa.ops.movement import zeros
+from proa.ops.movement import reshape, zeros
 from proa.ops.primitive import apply, number_of
-from proa.ops.movement import reshape
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
 from proa.tensor import Tensor, derived, handle, rebind
@@ -45,6 +44,24 @@ def backward(
                 _accumulate(target.leaf, _hooked(target.leaf, g))
     if not (retain_graph or create_graph):
         _consume(tape, roots)
+
+
+def _backward(
+    self: Tensor, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+) -> None:
+    """Adds the gradient of this tensor to `.grad` of every leaf that it was made from.
+
+    `gradient` is the cotangent, of this shape (1 for a tensor of one element). The tape is
+    consumed unless `retain_graph` or `create_graph`; the latter makes the gradients
+    differentiable themselves.
+
+    >>> import proa as pa
+    >>> x = pa.asarray([1.0, 2.0]).requires_grad_()
+    >>> (x * x).sum().backward()
+    >>> x.grad.tolist()
+    [2.0, 4.0]
+    """
+    backward([self], [gradient], retain_graph, create_graph)
 
 
 def _root(tensor: Tensor) -> Value:
@@ -143,6 +160,7 @@ class Hook:
 
 
 def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
+    """`hook(grad)` sees this tensor's gradient in each backward pass, and may replace it."""
     if not tensor.requires_grad:
         raise GradientError(message("register_hook", "a tensor off the tape", "one on the tape"))
     if not callable(hook):
@@ -153,9 +171,16 @@ def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
 
 
 def retain_grad(tensor: Tensor) -> None:
+    """Keeps the gradient of a tensor that is no leaf."""
     leaf = _leaf_of(tensor)
     if not leaf.stops:
         leaf.hooks.append(lambda g: _accumulate(leaf, Tensor(g.value)))
+
+
+for _name, _method in {
+    "backward": _backward, "register_hook": add_hook, "retain_grad": retain_grad,
+}.items():  # fmt: skip
+    setattr(Tensor, _name, _method)
 
 
 def _leaf_of(tensor: Tensor) -> Leaf:

@@ -89,6 +89,8 @@ def as_axes(op: str, axes: Any, ndim: int) -> tuple[int, ...]:
     """Sorted, distinct, non-negative axes from None (all), an int or a sequence of ints."""
     if axes is None:
         return tuple(range(ndim))
+    if type(axes) is int and 0 <= axes < ndim:
+        return (axes,)
     given = axes if isinstance(axes, (tuple, list)) else (axes,)
     found = sorted(as_axis(op, a, ndim) for a in given)
     if len(set(found)) != len(found):

@@ -7,7 +7,7 @@ The operators are generated from one text (`_BINARY`), because this is the hot p
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from sys import _getframe
 from typing import Any, Final, final
 from weakref import ref
@@ -16,9 +16,8 @@ import numpy as np
 
 from proa import dtypes
 from proa.compile.backend import Device
-from proa.compile.find import default_device
+from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
-from proa.compile.find import backend
 from proa.dtypes import Dtype
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
@@ -28,7 +27,15 @@ from proa.ops import operators as op
 from proa.ops.primitive import number_of
 from proa.record.boundary import read
 from proa.record.live import (
-    CAPTURE, DEBUG, NO_GRAD, Leaf, State, inside_library, caller, supply, thread, use_mode,
+    CAPTURE,
+    DEBUG,
+    NO_GRAD,
+    Leaf,
+    State,
+    caller,
+    supply,
+    thread,
+    use_mode,
 )  # fmt: skip
 from proa.record.tape import Tape, record_backward, stops
 
@@ -235,28 +242,6 @@ class Tensor:
     def detach(self) -> Tensor:
         """The same value, off the tape. It cannot be changed in place."""
         return _known(Tensor(derived(self, self.value.spec.plain)))
-
-    def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
-        """Adds the gradient of this tensor to `.grad` of every leaf that it was made from.
-
-        `gradient` is the cotangent, of this shape (1 for a tensor of one element). The tape is
-        consumed unless `retain_graph`.
-        """
-        from proa.autograd import backward
-
-        backward([self], [gradient], retain_graph)
-
-    def register_hook(self, hook: Callable[[Tensor], Any]) -> Any:
-        """`hook(grad)` sees this tensor's gradient in each backward pass, and may replace it."""
-        from proa.autograd import add_hook
-
-        return add_hook(self, hook)
-
-    def retain_grad(self) -> None:
-        """Keeps the gradient of a tensor that is no leaf."""
-        from proa.autograd import retain_grad
-
-        retain_grad(self)
 
     # Placing.
 

@@ -26,7 +26,7 @@ from proa.graph.spec import Spec, spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
 from proa.record.live import CAPTURE, DEBUG, NO_GRAD, SPENT, Leaf, thread
-from proa.tensor import Tensor, handle
+from proa.tensor import Tensor, handle, put
 
 SIGNATURE_WARNING = 8
 
@@ -196,9 +196,7 @@ class _Arguments:
                 sources[value] = numbers[value] = i
                 leaf = Tensor(value)
             elif kind is np.ndarray:
-                from proa.array import asarray
-
-                leaf = asarray(leaf)
+                leaf = _tensor_of(leaf)
                 sources[leaf.value] = i
             position += 1
             leaves.append(leaf)
@@ -211,9 +209,7 @@ class _Arguments:
         if type(leaf) is Tensor:
             return leaf.value.buffer
         if type(leaf) is np.ndarray:
-            from proa.array import asarray
-
-            return asarray(leaf).value.buffer
+            return _tensor_of(leaf).value.buffer
         return leaf
 
 
@@ -226,6 +222,12 @@ def _flat(args: tuple[Any, ...]) -> tuple[list[Any], Any]:
 
 
 _POSITIONAL: dict[int, Any] = {}
+
+
+def _tensor_of(array: Any) -> Tensor:
+    """An array given as an argument, copied in."""
+    of = spec(array.shape, dtypes.dtype(array.dtype))
+    return put(array, of, thread.state.device or default_device())
 
 
 def _own_handle(tensor: Tensor) -> Tensor:
@@ -420,7 +422,10 @@ class _Plan:
             _set(tensor, v, of)
         for leaf, _, after in self.fills:
             leaf.full = after
-        return tree.unflatten(self.structure, outs)
+        result, printed = tree.unflatten(self.structure, outs)
+        for values, sep, end in printed:
+            print(*values, sep=sep, end=end)
+        return result
 
     def _value(self, given: _Arguments, kind: str, at: Any, values: list[Value]) -> Value:
         if kind == "slot":

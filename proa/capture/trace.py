@@ -37,7 +37,7 @@ class StaticNumber(Exception):  # noqa: N818  (a signal, not an error)
 class Capture:
     """What a recording read and wrote beside its own results."""
 
-    __slots__ = ("name", "readers", "origin", "before", "fills", "inside", "numbers")
+    __slots__ = ("name", "readers", "origin", "before", "fills", "inside", "numbers", "printed")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,6 +47,7 @@ class Capture:
         self.fills: dict[Leaf, bool] = {}
         self.inside: set[Value] = set()
         self.numbers: set[Value] = set()
+        self.printed: list[tuple[tuple[Any, ...], str, str]] = []
 
     # Called by the recording itself.
 
@@ -113,9 +114,11 @@ class Recording:
 
     __slots__ = ("capture", "work", "outputs", "result", "structure", "writes", "fills")
 
+    # `result` holds the leaves of (what the function returned, what it printed).
+
     def __init__(self, capture: Capture, result: Any, state: State) -> None:
         self.capture = capture
-        self.result, self.structure = tree.flatten(result)
+        self.result, self.structure = tree.flatten((result, capture.printed))
         self.writes = [(t, t.value) for t, _ in capture.written()]
         self.fills = [(leaf, before, leaf.full) for leaf, before in capture.fills.items()]
         _refuse_escapes(capture, self.result, [t for t, _ in self.writes], state)
@@ -200,6 +203,8 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
     """The graph of a function of tensors with these specs. It may read nothing and keep nothing."""
     placeholders = [Value(None, 0, s.plain, _Placeholder()) for s in specs]
     recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
+    if recording.capture.printed:
+        raise JitError(message(name, "pa.print", "a function without effects"))
     if recording.writes or recording.fills:
         given = "an assignment to a tensor from outside"
         raise JitError(message(name, given, "a function without effects", "returning the new value"))
@@ -210,7 +215,7 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
         number.setdefault(v, len(number))
     captured = list(number)[len(placeholders) :]
     graph, statics = _arranged(recording, number)
-    return Traced(graph, captured, recording.structure, statics)
+    return Traced(graph, captured, recording.structure.children[0], statics)
 
 
 @final

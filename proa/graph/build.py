@@ -21,6 +21,8 @@ from proa.graph.spec import Spec, spec
 class Sink(Protocol):
     """What receives applied operations and returns what stands for their results."""
 
+    watching: bool
+
     def emit(self, entry: Entry, inputs: tuple[Value, ...]) -> tuple[Any, ...]: ...
 
     def lift(self, value: Value) -> Value:
@@ -78,6 +80,7 @@ def use_sink(sink: Any) -> Iterator[Any]:
 class Builder:
     """Builds a Graph. With `merge=True` equal steps become one (common sub-expressions)."""
 
+    watching = False
     __slots__ = (
         "inputs", "constants", "steps", "slots", "merge", "known", "scope", "where", "kept_steps",
     )  # fmt: skip

@@ -10,7 +10,17 @@ from proa.dtypes import bool_
 from proa.graph.spec import Spec, spec
 from proa.ops.families.elementwise import ELEMENTWISE, elementwise, factors, to_bool, unbroadcast
 from proa.ops.primitive import (
-    ANY, BOOL, FLOAT, INT, NUMERIC, REAL, Accuracy, Domain, Primitive, Sample, apply, promoted,
+    ANY,
+    BOOL,
+    INT,
+    NUMERIC,
+    REAL,
+    Accuracy,
+    Domain,
+    Primitive,
+    Sample,
+    apply,
+    promoted,
 )  # fmt: skip
 
 inf, nan = float("inf"), float("nan")

@@ -11,7 +11,7 @@ from proa.graph.graph import Graph
 from proa.graph.rewrite import splice, sweep
 from proa.graph.spec import Spec
 from proa.ops.factors import FactorMap
-from proa.ops.primitive import Family, Primitive, apply
+from proa.ops.primitive import Family, Primitive
 
 
 def expansion(entry: Entry) -> Graph | None:
@@ -53,25 +53,7 @@ def _factors(op: str, ins: tuple[Spec, ...], **params: Any) -> FactorMap:
     return FactorMap(operands, (), dict.fromkeys(sizes, "whole"), sizes)
 
 
-def _batch(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
-    """The expansion, batched, as one call."""
-    from proa.ops.structure import call
-    from proa.transforms.vmap import batched_graph
-
-    specs = [o.value.spec for o in operands]
-    count = next(s.shape[0] for s, f in zip(specs, flags, strict=True) if f)
-    inner = tuple([_inner(s, f) for s, f in zip(specs, flags, strict=True)])
-    graph = batched_graph(_expanded(primitive, inner, params), tuple(flags), count)
-    return apply(call, operands, graph=graph)
-
-
-def _inner(of: Spec, batched: bool) -> Spec:
-    from proa.graph.spec import spec
-
-    return spec(of.shape[1:], of.dtype, of.weak) if batched else of.plain
-
-
-COMPOSITE = Family("composite", _factors, _batch)
+COMPOSITE = Family("composite", _factors, None)
 
 
 def composite(name: str, expand: Callable[..., Any], **fields: Any) -> Primitive:
@@ -87,6 +69,7 @@ def composite(name: str, expand: Callable[..., Any], **fields: Any) -> Primitive
 class Flattener:
     """A sink that inlines composites and calls into a Builder, so that only primitives reach it."""
 
+    watching = False
     __slots__ = ("builder", "keeps")
 
     def __init__(self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: False) -> None:

@@ -6,13 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from proa.dtypes import bool_, dtype as as_dtype
+from proa.dtypes import bool_
+from proa.dtypes import dtype as as_dtype
 from proa.errors import DtypeError, message
 from proa.graph.spec import Spec, spec
-from proa.ops.arithmetic import inf, lt, nan, select
+from proa.ops.arithmetic import inf, nan
 from proa.ops.families.elementwise import ELEMENTWISE, elementwise, to_bool
 from proa.ops.primitive import (
-    ANY, BOOL, FLOAT, INT, NUMERIC, REAL, Domain, Primitive, Sample, apply, ulp,
+    BOOL,
+    FLOAT,
+    INT,
+    NUMERIC,
+    REAL,
+    Domain,
+    Primitive,
+    Sample,
+    apply,
+    ulp,
 )  # fmt: skip
 
 TWO_OVER_SQRT_PI = 1.1283791670955126

@@ -14,13 +14,28 @@ from proa.graph.spec import Spec, spec
 from proa.ops.arithmetic import and_, eq, le, lt, maximum, minimum, select
 from proa.ops.creation import iota
 from proa.ops.families.indexing import (
-    GATHER, SCATTER, batched_rows, moved_axis, slice_factors, update_factors, window_span,
+    GATHER,
+    SCATTER,
+    batched_rows,
+    moved_axis,
+    slice_factors,
+    update_factors,
+    window_span,
 )  # fmt: skip
 from proa.ops.families.movement import shifted
 from proa.ops.functions import cast
 from proa.ops.movement import broadcast, permute, reshape, zeros
 from proa.ops.primitive import (
-    ANY, NUMERIC, REAL, Accuracy, Domain, Family, Primitive, Sample, apply, cast_to,
+    ANY,
+    NUMERIC,
+    REAL,
+    Accuracy,
+    Domain,
+    Family,
+    Primitive,
+    Sample,
+    apply,
+    cast_to,
 )  # fmt: skip
 
 INDICES: Final = Domain(0.0, 3.0)

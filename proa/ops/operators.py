@@ -7,6 +7,7 @@ namespace re-exports these; composites and derivative rules call them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,22 @@ from proa import dtypes
 from proa.dtypes import Dtype, bool_, int64
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
-from proa.graph.build import current_sink
 from proa.graph.node import Value
-from proa.graph.spec import spec
 from proa.ops import arithmetic as ar
 from proa.ops import functions as fn
 from proa.ops import movement as mv
 from proa.ops import reductions as rd
 from proa.ops.contraction import LETTERS, dot
-from proa.ops.primitive import FLOAT, NUMERIC, Primitive, apply, as_number, number_of, promoted, value_of
+from proa.ops.primitive import (
+    FLOAT,
+    NUMERIC,
+    Primitive,
+    apply,
+    as_number,
+    number_of,
+    promoted,
+    value_of,
+)
 from proa.shapes import Shape, as_axes, as_axis, as_int, as_shape, broadcast_shapes, size
 
 
@@ -172,6 +180,8 @@ def reshape(x: Any, shape: Any) -> Any:
     (2, 3)
     """
     given = spec_of("reshape", x)
+    if shape == given.shape and type(shape) is tuple:
+        return x
     sizes = list(shape) if isinstance(shape, (tuple, list)) else [shape]
     sizes = [as_int("reshape", "size", n) for n in sizes]
     if sizes.count(-1) == 1:
@@ -437,7 +447,15 @@ def matmul(x: Any, y: Any) -> Any:
     [11.0]
     """
     x, y = promoted(dot, (x, y))
-    a, b = x.value.spec.shape, y.value.spec.shape
+    shape_x, shape_y, letters, full = _matmul_plan(x.value.spec.shape, y.value.spec.shape)
+    a, b, out = letters
+    product = apply(dot, (reshape(x, shape_x), reshape(y, shape_y)), a=a, b=b, out=out)
+    return reshape(product, full)
+
+
+@lru_cache(maxsize=1024)
+def _matmul_plan(a: Shape, b: Shape) -> tuple[Shape, Shape, tuple[str, str, str], Shape]:
+    """Shapes without repeated axes, letters, and the shape of the product."""
     if not a or not b:
         raise ShapeError(message("matmul", f"shapes {a} and {b}", "at least one axis in both", "*"))
     inner = (a[-1], b[-2] if len(b) > 1 else b[-1])
@@ -445,23 +463,19 @@ def matmul(x: Any, y: Any) -> Any:
         given = f"shapes {a} and {b}"
         raise ShapeError(message("matmul", given, f"equal inner sizes, not {inner[0]} and {inner[1]}"))
     lead = broadcast_shapes("matmul", [a[:-2], b[:-2]])
-    mine, drop_a = _lead_letters(x, a, lead)
-    other, drop_b = _lead_letters(y, b, lead)
-    letters = LETTERS[: len(lead)]
+    mine, drop_a = _lead_letters(a, lead)
+    other, drop_b = _lead_letters(b, lead)
     rows, columns = "Y" if len(a) > 1 else "", "Z" if len(b) > 1 else ""
-    x, y = reshape(x, drop_a), reshape(y, drop_b)
-    left = mine + rows + "X"
-    right = other + ("X" + columns if columns else "X")
-    kept = "".join([c for c in letters if c in mine + other])
-    out = apply(dot, (x, y), a=left, b=right, out=kept + rows + columns)
+    kept = "".join([c for c in LETTERS[: len(lead)] if c in mine + other])
+    letters = (mine + rows + "X", other + "X" + columns, kept + rows + columns)
     full = lead + (a[-2:-1] if rows else ()) + (b[-1:] if columns else ())
-    return reshape(out, full)
+    return drop_a, drop_b, letters, full
 
 
-def _lead_letters(x: Any, shape: Shape, lead: Shape) -> tuple[str, Shape]:
-    """Letters of the leading axes, those of size 1 left out, and the shape without them."""
+def _lead_letters(shape: Shape, lead: Shape) -> tuple[str, Shape]:
+    """Letters of the leading axes, those that are repeated left out, and the shape without them."""
     first = len(lead) - len(shape[:-2])
-    kept = [i for i, n in enumerate(shape[:-2]) if n == lead[first + i] != 1 or n == lead[first + i] == 0]
+    kept = [i for i, n in enumerate(shape[:-2]) if n != 1 or lead[first + i] == 1]
     letters = "".join([LETTERS[first + i] for i in kept])
     return letters, tuple([shape[i] for i in kept]) + shape[-2:]
 

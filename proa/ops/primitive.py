@@ -65,7 +65,7 @@ class Family(NamedTuple):
 
     name: str
     factors: Callable[..., Any]
-    batch: Callable[..., Any]
+    batch: Callable[..., Any] | None
     transpose: Callable[..., Any] | None = None
     samples: Callable[..., Any] | None = None
 
@@ -97,6 +97,8 @@ class Primitive:
         self.table: dict[Any, Entry] = {}
         self.pairs: dict[Any, Entry] = {}
         self.expansions: dict[Any, Any] = {}
+        self.met: set[Any] = set()
+        self.singles: dict[Spec, Entry] = {}
         REGISTRY[name] = self
 
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
@@ -118,6 +120,14 @@ class Primitive:
         return [reached and s.dtype.is_inexact for s in entry.outs]
 
     def __call__(self, *operands: Any, **params: Any) -> Any:
+        if len(operands) == 1 and not params:  # the hot path of unary functions
+            value = getattr(operands[0], "value", None)
+            entry = self.singles.get(value.spec) if type(value) is Value else None
+            if entry is not None:
+                sink = current_sink()
+                if sink.watching:
+                    sink.watch(operands[0])
+                return sink.emit(entry, (value,))[0]
         if self.promotes:
             operands = promoted(self, operands)
         return apply(self, operands, **params)
@@ -147,19 +157,33 @@ _DEFAULTS: Final[dict[str, Any]] = {
 
 def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     """Records `primitive` on the current sink; one result, or a tuple if it has several."""
-    values = tuple([value_of(primitive.name, o) for o in operands])
-    given = tuple([params[p] for p in primitive.params])
-    entry = intern_entry(primitive.table, primitive, given, tuple([v.spec for v in values]))
-    outs = current_sink().emit(entry, values)
+    sink = current_sink()
+    values = tuple([_operand(primitive, sink, o) for o in operands])
+    given = tuple([params[p] for p in primitive.params]) if params else ()
+    specs = tuple([v.spec for v in values])
+    entry = primitive.table.get((given, specs))
+    if entry is None:
+        entry = intern_entry(primitive.table, primitive, given, specs)
+    outs = sink.emit(entry, values)
     return outs[0] if entry.single else outs
+
+
+def _operand(primitive: Primitive, sink: Any, operand: Any) -> Value:
+    found = getattr(operand, "value", None)
+    if type(found) is not Value:
+        return value_of(primitive.name, operand)
+    if sink.watching and found is not operand:
+        sink.watch(operand)
+    return found
 
 
 def value_of(op: str, operand: Any) -> Value:
     """The value behind a tensor; arrays become constants of the sink, numbers are refused."""
     found = getattr(operand, "value", None)
     if type(found) is Value:
-        if found is not operand:
-            current_sink().watch(operand)
+        sink = current_sink()
+        if sink.watching and found is not operand:
+            sink.watch(operand)
         return found
     if isinstance(operand, (np.ndarray, np.generic, bool, int, float)):
         array = np.asarray(operand)
@@ -185,6 +209,18 @@ _NUMBERS: Final = frozenset({bool, int, float, complex})
 
 def promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     """Operands in the one dtype in which they meet. This is where promotion lives."""
+    specs = tuple([o.value.spec if hasattr(o, "value") else None for o in operands])
+    if specs in primitive.met:
+        return tuple(operands)
+    found = _promoted(primitive, operands)
+    if None not in specs and all(a is b for a, b in zip(operands, found, strict=True)):
+        primitive.met.add(specs)
+        if len(specs) == 1 and not primitive.params:
+            primitive.singles[specs[0]] = intern_entry(primitive.table, primitive, (), specs)
+    return found
+
+
+def _promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     numbers = [number_of(o) for o in operands]
     values = [
         None if n is not None else value_of(primitive.name, o)
@@ -194,8 +230,8 @@ def promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     weak = all(v is None or v.spec.weak for v in values)
     return tuple(
         [
-            as_number(primitive.name, n, target) if v is None else cast_to(v, target, weak)
-            for n, v in zip(numbers, values, strict=True)
+            as_number(primitive.name, n, target) if n is not None else cast_to(o, target, weak)
+            for n, o in zip(numbers, operands, strict=True)
         ]
     )
 
@@ -232,8 +268,9 @@ def as_number(op: str, number: Any, dtype: Dtype) -> Value:
 
 def cast_to(value: Any, dtype: Dtype, weak: bool = False) -> Any:
     """`value` in `dtype`; itself if it has it already."""
-    if value.value.spec.dtype is dtype:
-        return value
+    found = value_of("cast", value)
+    if found.spec.dtype is dtype:
+        return found if not hasattr(value, "value") else value
     return apply(REGISTRY["cast"], (value,), dtype=dtype, weak=weak)
 
 

@@ -37,14 +37,6 @@ def _call_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, An
     return graph.output_specs()
 
 
-def _call_batch(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
-    from proa.transforms.vmap import batched_graph
-
-    count = next(o.value.spec.shape[0] for o, f in zip(operands, flags, strict=True) if f)
-    graph = batched_graph(params["graph"], tuple(flags), count)
-    return apply(call, operands, graph=graph)
-
-
 def _call_factors(op: str, ins: tuple[Spec, ...], graph: Graph) -> FactorMap:
     ins_letters = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
     outs = graph.output_specs()
@@ -56,7 +48,7 @@ def _call_factors(op: str, ins: tuple[Spec, ...], graph: Graph) -> FactorMap:
 
 
 call = Primitive(
-    "call", Family("opaque", _call_factors, _call_batch), params=("graph",), accepts=ANY,
+    "call", Family("opaque", _call_factors, None), params=("graph",), accepts=ANY,
     core=True, rule=_call_rule, expand="graph",
     doc="A graph applied to operands; inlined before a backend is asked, unless it claims it.",
 )  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, final
+from weakref import ref
 
 from proa.config import config
 from proa.graph.build import set_default_sink
@@ -53,11 +53,13 @@ class State:
 
     __slots__ = (
         "handles", "mode", "scope", "capture", "spent", "limit", "device", "outer",
+        "watching",
     )  # fmt: skip
 
     def __init__(self, mode: int = 0, capture: Any = None, outer: State | None = None) -> None:
-        self.handles: list[weakref.ref[Any]] = []
+        self.handles: list[ref[Any]] = []
         self.mode = mode
+        self.watching = mode & CAPTURE != 0
         self.scope = outer.scope if outer is not None else ""
         self.capture = capture
         self.spent: list[Node] = []
@@ -70,19 +72,24 @@ class State:
         if mode:
             if mode & NO_GRAD:
                 entry = entry.plain
-        node = Node(entry.plain, inputs, caller(), self.scope)
-        make = _hooks.handle
-        outs = tuple([make(Value(node, i, s)) for i, s in enumerate(entry.outs)])
-        self.handles += [weakref.ref(t) for t in outs]
-        if len(self.handles) > self.limit:
+        node = Node(entry.plain, inputs, caller(3), self.scope)
+        make, handles = _hooks.handle, self.handles
+        if entry.single:
+            made = make(Value(node, 0, entry.out))
+            handles.append(ref(made))
+            outs = (made,)
+        else:
+            outs = tuple([make(Value(node, i, s)) for i, s in enumerate(entry.outs)])
+            handles += [ref(t) for t in outs]
+        if len(handles) > self.limit:
             _hooks.overflow(self)
         if mode & DEBUG:
             _hooks.check(self, node, outs)
         return outs
 
     def watch(self, handle: Any) -> None:
-        if self.mode & CAPTURE:
-            self.capture.saw(handle)
+        """While a function is recorded, what it reads from outside is noted."""
+        self.capture.saw(handle)
 
     def lift(self, value: Value) -> Value:
         return value

@@ -109,6 +109,17 @@ def why_new(nodes: Sequence[Any], plans: Sequence[Plan]) -> tuple[str, Where]:
     return f"operation {best} is {node.entry!r:.120}", node.where
 
 
+def _written(plan: Plan) -> list[str]:
+    """The operation and line of each result."""
+    names: dict[int, str] = {}
+    slot = plan.graph.first_step_slot
+    for step in plan.graph.steps:
+        for i in range(len(step.entry.outs)):
+            names[slot + i] = f"{step.entry.primitive.name} at {line_of(step.where)}"
+        slot += len(step.entry.outs)
+    return [names.get(o, "an input") for o in plan.graph.outputs]
+
+
 def programs() -> list[dict[str, Any]]:
     """One row for each program: number, operations, sights, tier, reason, line."""
     rows = []
@@ -124,6 +135,7 @@ def programs() -> list[dict[str, Any]]:
                 "device": str(plan.program.device),
                 "reason": plan.reason,
                 "line": line_of(plan.where),
+                "written": _written(plan),
             }
         )
     return rows

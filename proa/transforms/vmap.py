@@ -9,7 +9,10 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph, Step
 from proa.graph.rewrite import constant_in, sweep
 from proa.graph.spec import spec
+from proa.ops.expand import expansion
 from proa.ops.families.movement import repeated
+from proa.ops.primitive import apply
+from proa.ops.structure import call
 
 
 def batched_graph(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
@@ -43,8 +46,13 @@ def _step(builder: Builder, step: Step, operands: tuple[Any, ...]) -> tuple[Any,
         return tuple([(v, False) for v in builder.emit(step.entry, tuple(values))])
     primitive = step.entry.primitive
     rule = primitive.batch or primitive.family.batch
-    if rule is None:
+    graph = expansion(step.entry)
+    if graph is not None:
+        count = next(v.spec.shape[0] for v, f in zip(values, flags, strict=True) if f)
+        outs = apply(call, values, graph=batched_graph(graph, tuple(flags), count))
+    elif rule is None:
         raise ProaError(message("vmap", primitive.name, "an operation with a batching rule"))
-    outs = rule(primitive, values, flags, step.entry.named_params)
+    else:
+        outs = rule(primitive, values, flags, step.entry.named_params)
     outs = outs if isinstance(outs, tuple) else (outs,)
     return tuple([(v, True) for v in outs])

@@ -14,7 +14,7 @@ from proa.ops.indexing import gather, take_along
 from proa.ops.movement import broadcast
 from proa.ops.operators import broadcast_to, moveaxis
 from proa.ops.primitive import apply, as_number, cast_to, value_of
-from proa.shapes import as_axis, as_int, broadcast_shapes
+from proa.shapes import Shape, as_axis, as_int, broadcast_shapes
 
 
 def _embedding_expand(weight: Any, indices: Any, *rest: Any) -> Any:
@@ -58,7 +58,8 @@ def embedding(weight: Any, indices: Any, padding_idx: Any = None) -> Any:
     if padding_idx is not None:
         n, rows = as_int(op, "padding_idx", padding_idx), weight.spec.shape[0]
         if not -rows <= n < rows:
-            raise ArgumentError(message(op, f"padding_idx {n} of {rows} rows", f"-{rows} <= padding_idx < {rows}"))
+            expected = f"-{rows} <= padding_idx < {rows}"
+            raise ArgumentError(message(op, f"padding_idx {n} of {rows} rows", expected))
         padding = as_number(op, n % rows, int64)
     _, rest = optional(padding=padding)
     return apply(_embedding, (weight, indices, *rest))
@@ -129,10 +130,21 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     return apply(_take, (x, indices), axis=as_axis("take", axis or 0, x.spec.ndim))
 
 
+def _take_along_expand(x: Any, indices: Any, axis: int) -> Any:
+    a, b = x.spec.shape, indices.spec.shape
+    rest = _shared_shape("take_along_axis", a, b, axis)
+    x = broadcast_to(x, rest[:axis] + a[axis : axis + 1] + rest[axis + 1 :])
+    indices = broadcast_to(indices, rest[:axis] + b[axis : axis + 1] + rest[axis + 1 :])
+    return take_along(x, _from_end(indices, a[axis]), axis)
+
+
+def _shared_shape(op: str, a: Shape, b: Shape, axis: int) -> Shape:
+    """The shape in which two meet on all axes but one, which is 1."""
+    return broadcast_shapes(op, [s[:axis] + (1,) + s[axis + 1 :] for s in (a, b)])
+
+
 _take_along_axis = composite(
-    "take_along_axis",
-    lambda x, indices, axis: take_along(x, _from_end(indices, x.spec.shape[axis]), axis),
-    params=("axis",), differentiable=(0,), doc="Elements along one axis; the other axes are shared.",
+    "take_along_axis", _take_along_expand, params=("axis",), differentiable=(0,), doc="Elements along one axis; the other axes are shared.",
 )  # fmt: skip
 
 
@@ -151,6 +163,5 @@ def take_along_axis(x: Any, indices: Any, axis: int = -1) -> Any:
     if len(a) != len(b):
         raise ShapeError(message(op, f"shapes {a} and {b}", "as many axes in both"))
     axis = as_axis(op, axis, len(a))
-    rest = broadcast_shapes(op, [s[:axis] + (1,) + s[axis + 1 :] for s in (a, b)])
-    x, indices = (broadcast_to(v, rest[:axis] + (v.spec.shape[axis],) + rest[axis + 1 :]) for v in (x, indices))
+    _shared_shape(op, a, b, axis)
     return apply(_take_along_axis, (x, indices), axis=axis)

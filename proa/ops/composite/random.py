@@ -254,7 +254,8 @@ def _categorical_expand(state: Any, logits: Any, axis: int) -> Any:
     """Exponentials -log(1 - v), fine where they are small, since the smallest wins."""
     shape, inner = logits.spec.shape, interior(logits.spec.dtype)
     if inner is float64:
-        v = uniform_from_bits(_words(state, shape, float64, 1), float64) + 2.0**-54
+        unit = uniform_from_bits(_words(state, shape, float64, 1), float64)
+        v = minimum(unit + 2.0**-54, 1.0 - 2.0**-53)
     else:
         bits = apply(random_bits, (state,), shape=shape)
         v = minimum((cast_to(bits, float32) + 0.5) * 2.0**-32, BELOW_ONE)

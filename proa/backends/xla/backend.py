@@ -1,0 +1,180 @@
+"""`xla`: a Program's graph is walked once under `jax.jit` and compiled whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn, final
+
+import jax
+import numpy as np
+
+from proa.backends.numpy.memory import free_bytes
+from proa.backends.xla import elementwise, indexing, structure
+from proa.compile.backend import API, Device
+from proa.compile.program import Program
+from proa.errors import ExecutionError, OutOfMemory, ProaError, message
+from proa.graph.entry import Entry
+from proa.graph.graph import Step
+from proa.graph.node import line_of
+from proa.graph.spec import Spec
+
+EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE, **indexing.TABLE}
+SMALL: Final = 1 << 22
+
+
+def fail(step: Step | None, error: Exception) -> NoReturn:
+    """Raises what jax reported as an error of ours, with the operation and its line."""
+    if isinstance(error, ProaError):
+        raise error
+    name, given = "xla", "a tensor"
+    if step is not None:
+        name, given = step.entry.primitive.name, f"{step.entry!r:.300} recorded at {line_of(step.where)}"
+    text = message(name, given, f"a result, but: {error!s:.600}")
+    raise (OutOfMemory if "RESOURCE_EXHAUSTED" in str(error) else ExecutionError)(text) from error
+
+
+@final
+class XlaBuffer:
+    """An array on a device, perhaps still being computed. `step` is what computes it.
+
+    An exported one may be donated: jax itself keeps memory that somebody outside shares.
+    """
+
+    __slots__ = ("array", "spec", "device", "step", "exported")
+
+    def __init__(self, array: Any, spec: Spec, device: Device, step: Step | None = None) -> None:
+        self.array, self.spec, self.device, self.step = array, spec, device, step
+        self.exported = False
+
+    @property
+    def nbytes(self) -> int:
+        return self.spec.nbytes
+
+    def wait(self) -> None:
+        try:
+            self.array.block_until_ready()
+        except RuntimeError as error:
+            fail(self.step, error)
+
+    def host(self) -> Any:
+        try:
+            view = np.asarray(self.array).view()
+        except RuntimeError as error:
+            fail(self.step, error)
+        view.flags.writeable = False
+        self.exported = True
+        return view
+
+
+@final
+class XlaExecutable:
+    """A compiled Program. It is traced once, when it is made: numbers are inputs like any other.
+
+    Constants of 0 axes are literals of the program, larger ones are arguments.
+    """
+
+    __slots__ = ("program", "constants", "origins", "traces", "run", "peak_bytes", "largest")
+
+    def __init__(self, program: Program, chip: Any) -> None:
+        graph = program.graph
+        self.program = program
+        self.traces = 0
+        steps: list[Step | None] = [None] * graph.first_step_slot
+        steps += [s for s in graph.steps for _ in s.entry.outs]
+        self.origins = [(s, steps[o]) for s, o in zip(graph.output_specs(), graph.outputs, strict=True)]
+        self.largest = max(graph.steps, key=lambda s: sum(o.nbytes for o in s.entry.outs), default=None)
+        large = [c for c in graph.constants if c.spec.ndim]
+        self.constants = [put(c.array, c.spec, chip) for c in large]
+        shapes = [
+            jax.ShapeDtypeStruct(g.spec.shape, g.spec.dtype.numpy) for g in (*graph.inputs, *large)
+        ]
+        home = jax.sharding.SingleDeviceSharding(chip)
+        jitted = jax.jit(self._walk, out_shardings=home, donate_argnums=_donated(program))
+        try:
+            with jax.enable_x64(True):
+                self.run = jitted.lower(*shapes).compile()
+        except RuntimeError as error:
+            fail(self.largest, error)
+        found = self.run.memory_analysis()
+        self.peak_bytes = found.temp_size_in_bytes + found.output_size_in_bytes if found else 0
+
+    def _walk(self, *arrays: Any) -> list[Any]:
+        """Runs while jax traces: one emitter after the other."""
+        self.traces += 1
+        graph = self.program.graph
+        count = len(graph.inputs)
+        slots, large = list(arrays[:count]), iter(arrays[count:])
+        slots += [next(large) if c.spec.ndim else jax.numpy.asarray(c.array) for c in graph.constants]
+        for step in graph.steps:
+            try:
+                found = EMITTERS[step.entry.primitive.name](step.entry, *[slots[s] for s in step.slots])
+            except (ValueError, TypeError, NotImplementedError) as error:
+                fail(step, error)
+            slots += [found] if step.entry.single else found
+        return [slots[o] for o in graph.outputs]
+
+    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        device, inputs = self.program.device, self.program.graph.inputs
+        if self.peak_bytes > SMALL and device.kind == "cpu" and self.peak_bytes > (free := free_bytes()):
+            where = line_of(self.largest.where) if self.largest else "an unknown line"
+            given = f"results of {self.peak_bytes:,} bytes, the largest at {where}"
+            raise OutOfMemory(message("memory", given, f"at most the {free:,} bytes that are free"))
+        arrays = [
+            b.array if type(b) is XlaBuffer else np.asarray(b).astype(i.spec.dtype.numpy)
+            for b, i in zip(buffers, inputs, strict=True)
+        ]
+        try:
+            with jax.enable_x64(True):
+                found = self.run(*arrays, *self.constants)
+        except (RuntimeError, ValueError) as error:
+            fail(self.largest, error)
+        return [XlaBuffer(a, s, device, by) for a, (s, by) in zip(found, self.origins, strict=True)]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return {"operations": len(self.program.graph.steps), "peak_bytes": self.peak_bytes}
+
+
+@final
+class XlaBackend:
+    name = "xla"
+    api = API
+    eager_compile = True
+
+    def devices(self) -> list[Device]:
+        return [
+            Device("xla", i, d.platform, (d.memory_stats() or {}).get("bytes_limit"), d.device_kind)
+            for i, d in enumerate(jax.devices())
+        ]
+
+    def claims(self, entry: Entry) -> bool:
+        return entry.primitive.name in EMITTERS
+
+    def compile(self, program: Program) -> XlaExecutable:
+        return XlaExecutable(program, jax.devices()[program.device.index])
+
+    def put(self, array: Any, spec: Spec, device: Device) -> XlaBuffer:
+        return XlaBuffer(put(array, spec, jax.devices()[device.index]), spec, device)
+
+
+def put(array: Any, spec: Spec, chip: Any) -> Any:
+    """A copy of the array. On the host it is ours alone, so jax may take its memory as it is."""
+    own = np.array(array, dtype=spec.dtype.numpy, order="C", copy=True)
+    try:
+        with jax.enable_x64(True):
+            return jax.device_put(own, chip)
+    except RuntimeError as error:
+        fail(None, error)
+
+
+def _donated(program: Program) -> tuple[int, ...]:
+    """Donated inputs that an output can take the place of; jax warns about others."""
+    room = Counter([(s.shape, s.dtype) for s in program.graph.output_specs()])
+    found = []
+    for i in sorted(program.donated):
+        like = program.graph.inputs[i].spec
+        room[like.shape, like.dtype] -= 1
+        if room[like.shape, like.dtype] >= 0:
+            found.append(i)
+    return tuple(found)

@@ -1,0 +1,635 @@
+"""`Module`: named parameters, buffers and parts, and a `forward`.
+
+A change that a jitted function must notice advances `proa.record.live.epoch`: an attribute, a
+mode, a hook, a part, whether a parameter asks for a gradient. What a parameter or buffer *holds*
+is state of its handle, and is no such change.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any, Final, Self, final
+
+import numpy as np
+
+from proa import dtypes
+from proa.dtypes import Dtype, bfloat16, float16, float32, float64
+from proa.dtypes import dtype as as_dtype
+from proa.errors import ArgumentError, DtypeError, message
+from proa.compile.find import default_device
+from proa.compile.find import device as as_device
+from proa.graph.spec import spec
+from proa.nn.loading import Loaded, load
+from proa.ops.primitive import value_of
+from proa.record.live import Leaf, epoch, thread
+from proa.tensor import Tensor, copy_of, moved, no_grad, put, rebind, require_grad
+
+NARROW: Final = frozenset({float16, bfloat16})
+_TABLES: Final = ("_parameters", "_buffers", "_modules")
+_DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
+
+
+# Parameters.
+
+
+class _ParameterType(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return is_parameter(instance)
+
+
+class Parameter(metaclass=_ParameterType):
+    """A tensor that a module registers when it is assigned: `Parameter(tensor)` is a `Tensor`.
+
+    Its value is that of `data`; it is a handle of its own, and asks for a gradient unless
+    `requires_grad=False`. `isinstance(t, nn.Parameter)` holds for it, and for every other tensor
+    that was asked for a gradient by `requires_grad_()`.
+
+    >>> import proa as pa
+    >>> from proa import nn
+    >>> w = nn.Parameter(pa.zeros((2, 3)))
+    >>> w.requires_grad, isinstance(w, nn.Parameter), isinstance(pa.zeros((2,)), nn.Parameter)
+    (True, True, False)
+    """
+
+    def __new__(cls, data: Any, requires_grad: bool = True) -> Any:
+        if type(data) is not Tensor:
+            given = f"data of type {type(data).__name__}"
+            raise DtypeError(message("Parameter", given, "a tensor", "pa.asarray(...)"))
+        made = copy_of(data.detach())
+        marked(made)
+        if requires_grad:
+            require_grad(made, True)
+        return made
+
+
+def marked(tensor: Tensor) -> None:
+    """Says of a tensor that it is a parameter, also while it asks for no gradient."""
+    if tensor.leaf is None:
+        tensor.leaf = Leaf(False)
+    tensor.leaf.name = "parameter"
+
+
+def is_parameter(thing: object) -> bool:
+    """Whether a module registers this as a parameter."""
+    leaf = thing.leaf if type(thing) is Tensor else None
+    return leaf is not None and (leaf.stops or leaf.name == "parameter")
+
+
+def new_parameter(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> Any:
+    """A parameter of zeros; of the default float dtype, on the default device."""
+    return Parameter(new_zeros(shape, dtype, device))
+
+
+def new_zeros(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:
+    """A computed tensor of zeros, that `nn.init` or a checkpoint fills."""
+    of = dtypes.default_float() if dtype is None else as_dtype(dtype)
+    where = thread.state.device or default_device() if device is None else as_device(device)
+    return put(np.zeros(shape, of.numpy), spec(shape, of), where)
+
+
+def hold(handle: Tensor, new: Tensor) -> None:
+    """The handle of a buffer or parameter holds another value from now on: same shape and dtype."""
+    old, fresh = handle.value.spec, new.value.spec
+    if old.shape != fresh.shape or old.dtype is not fresh.dtype:
+        raise ArgumentError(message("assign", f"{fresh.plain}", f"{old.plain}"))
+    rebind(handle, new.detach().value)
+
+
+def check_input(op: str, name: str, x: Any, parameter: Tensor, wide: bool = False) -> None:
+    """An input has the dtype of the parameters it meets, or the error says how to get there.
+
+    With `wide`, a float16 or bfloat16 input may meet float32 parameters.
+    """
+    found = x.value.spec if type(x) is Tensor else value_of(op, x).spec
+    wanted = parameter.value.spec.dtype
+    if found.dtype is wanted or found.weak or (wide and found.dtype in NARROW and wanted is float32):
+        return
+    given = f"input `{name}` of {found.dtype.name}"
+    hint = f"{name}.astype(pa.{wanted.name})"
+    if found.dtype.is_float:
+        hint += f", or module.to(pa.{found.dtype.name})"
+    raise DtypeError(message(op, given, f"{wanted.name}, as its parameters", hint))
+
+
+# Hooks.
+
+
+@final
+class HookHandle:
+    """What `register_forward_hook` returns: `remove()` takes the hook away."""
+
+    __slots__ = ("table", "key", "hook")
+
+    def __init__(self, table: dict[int, Any], key: int, hook: Any) -> None:
+        self.table = table
+        self.key = key
+        self.hook = hook
+
+    def remove(self) -> None:
+        if self.table.get(self.key) is self.hook:
+            del self.table[self.key]
+            epoch.advance()
+
+    def __enter__(self) -> HookHandle:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
+
+
+class Module:
+    """A function with parameters. Subclass it, assign parts in `__init__`, write `forward`.
+
+    What is assigned is registered by its kind: a `Parameter`, another module, or (by
+    `register_buffer`) a tensor that is state but not learned. Names are those of the attributes,
+    joined by dots; `state_dict` has PyTorch's names and order. One parameter under two names is
+    *tied*: loading, `to` and `deepcopy` keep the tie.
+
+    >>> import proa as pa
+    >>> from proa import nn
+    >>> class Scale(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.factor = nn.Parameter(pa.asarray([2.0]))
+    ...     def forward(self, x):
+    ...         return x * self.factor
+    >>> scale = Scale()
+    >>> scale(pa.asarray([3.0])).tolist(), list(scale.state_dict())
+    ([6.0], ['factor'])
+    """
+
+    __slots__ = ("_name", "__dict__", "__weakref__")
+
+    _name: str
+    training: bool
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
+    _modules: dict[str, Any]
+    _not_saved: frozenset[str]
+    _forward_hooks: dict[int, Any]
+    _forward_pre_hooks: dict[int, Any]
+    _keyword_hooks: frozenset[int]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made = object.__new__(cls)
+        object.__setattr__(made, "_name", "")
+        made.__dict__.update(
+            training=True, _parameters={}, _buffers={}, _modules={}, _not_saved=frozenset(),
+            _forward_hooks={}, _forward_pre_hooks={}, _keyword_hooks=frozenset(),
+        )  # fmt: skip
+        return made
+
+    def __init__(self) -> None:
+        """Nothing is left to do: a module is set up before its `__init__` runs."""
+
+    def forward(self, x):
+    ...         return x * self.factor
+    >>> scale = Scale()
+    >>> scale(pa.asarray([3.0])).tolist(), list(scale.state_dict())
+    ([6.0], ['factor'])
+    """
+
+    __slots__ = ("_name", "__dict__", "__weakref__")
+
+    _name: str
+    training: bool
+    _parameters: dict[str, Any]
+    _buffers: dict[str, Any]
+    _modules: dict[str, Any]
+    _not_saved: frozenset[str]
+    _forward_hooks: dict[int, Any]
+    _forward_pre_hooks: dict[int, Any]
+    _keyword_hooks: frozenset[int]
+
+    def __init__(self) -> None:
+        object.__setattr__(self, "_name", "")
+        self.__dict__.update(
+            training=True, _parameters={}, _buffers={}, _modules={}, _not_saved=frozenset(),
+            _forward_hooks={}, _forward_pre_hooks={}, _keyword_hooks=frozenset(),
+        )  # fmt: skip
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What a call of the module computes; a subclass defines it."""
+        name = type(self).__name__
+        raise NotImplementedError(message(name, "no `forward`", "a method forward(self, ...)"))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        own = self.__dict__
+        state = thread.state
+        outer = state.scope
+        if self._name:
+            state.scope = f"{outer}.{self._name}" if outer else self._name
+        try:
+            if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+                return self._call_with_hooks(args, kwargs)
+            return self.forward(*args, **kwargs)
+        finally:
+            state.scope = outer
+
+    def _call_with_hooks(self, args: Any, kwargs: Any) -> Any:
+        for key, hook in list(self._forward_pre_hooks.items()):
+            if key in self._keyword_hooks:
+                args, kwargs = hook(self, args, kwargs) or (args, kwargs)
+                continue
+            found = hook(self, args)
+            if found is not None:
+                args = found if isinstance(found, tuple) else (found,)
+        result = self.forward(*args, **kwargs)
+        for key, hook in list(self._forward_hooks.items()):
+            named = (kwargs,) if key in self._keyword_hooks else ()
+            found = hook(self, args, *named, result)
+            result = result if found is None else found
+        return result
+
+    # Attributes.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__
+        if name in own["_parameters"] or is_parameter(value):
+            self._set_parameter(name, value)
+        elif isinstance(value, Module) or (value is None and name in own["_modules"]):
+            self._put("_modules", name, value)
+        elif name in own["_buffers"]:
+            self._set_buffer(name, value)
+        elif own.get(name, _ABSENT) is not value:
+            own["_modules"].pop(name, None)
+            object.__setattr__(self, name, value)
+            epoch.advance()
+
+    def __getattr__(self, name: str) -> Any:
+        own = self.__dict__
+        for table in _TABLES:
+            if name in own.get(table, ()):
+                return own[table][name]
+        known = [n for t in _TABLES for n in own.get(t, ())]
+        hint = f"; it has {', '.join(known[:8])}" if known else ""
+        raise AttributeError(f"[{type(self).__name__}] given no attribute {name!r}{hint}")
+
+    def __delattr__(self, name: str) -> None:
+        for table in _TABLES:
+            if name in self.__dict__[table]:
+                del self.__dict__[table][name]
+                break
+        else:
+            object.__delattr__(self, name)
+        self.__dict__["_not_saved"] -= {name}
+        epoch.advance()
+
+    def __dir__(self) -> list[str]:
+        names = [*object.__dir__(self), *[n for t in _TABLES for n in self.__dict__[t]]]
+        return sorted(names)
+
+    def _put(self, table: str, name: str, value: Any) -> None:
+        """Registers under a name, which is then of this kind only."""
+        own = self.__dict__
+        if own[table].get(name, _ABSENT) is value:
+            return
+        own.pop(name, None)
+        for other in _TABLES:
+            if other != table:
+                own[other].pop(name, None)
+        own[table][name] = value
+        if isinstance(value, Module):
+            value._rename(self._path_of(name))
+        epoch.advance()
+
+    def _rename(self, name: str) -> None:
+        """The name under which recorded work shows (the last one that it was given)."""
+        object.__setattr__(self, "_name", name)
+
+    def _path_of(self, name: str) -> str:
+        """What a part adds to the scope of this module's calls."""
+        return name
+
+    def _set_parameter(self, name: str, value: Any) -> None:
+        if value is not None and not is_parameter(value):
+            hint = f"with pa.no_grad(): module.{name}[...] = ..., or nn.Parameter(...)"
+            given = f"{type(value).__name__} for the parameter `{name}`"
+            raise DtypeError(message(type(self).__name__, given, "a Parameter or None", hint))
+        self._put("_parameters", name, value)
+
+    def _set_buffer(self, name: str, value: Any) -> None:
+        if value is not None and type(value) is not Tensor:
+            given = f"{type(value).__name__} for the buffer `{name}`"
+            raise DtypeError(message(type(self).__name__, given, "a tensor or None"))
+        self._put("_buffers", name, value)
+
+    def _check_name(self, name: str) -> None:
+        taken = isinstance(name, str) and name not in self.__dict__ and hasattr(type(self), name)
+        if not isinstance(name, str) or not name or "." in name or taken:
+            expected = "a free name without a dot"
+            raise ArgumentError(message(type(self).__name__, f"the name {name!r}", expected))
+
+    def register_parameter(self, name: str, parameter: Any) -> None:
+        """Adds a parameter by name; None keeps the name for one that is not there."""
+        self._check_name(name)
+        self._set_parameter(name, parameter)
+
+    def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+        """Adds a tensor that is state but not learned; saved only if `persistent`."""
+        self._check_name(name)
+        self._set_buffer(name, tensor)
+        changed = {name} if not persistent else set()
+        self.__dict__["_not_saved"] = (self._not_saved - {name}) | changed
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Adds a part by name."""
+        self._check_name(name)
+        if module is not None and not isinstance(module, Module):
+            given = f"{type(module).__name__} for the part `{name}`"
+            raise DtypeError(message(type(self).__name__, given, "a Module or None"))
+        self._put("_modules", name, module)
+
+    def get_submodule(self, path: str) -> Module:
+        """The part with this name, such as `"layers.0.norm"`; itself for `""`."""
+        found: Any = self
+        for name in path.split(".") if path else ():
+            part = found._modules.get(name) if isinstance(found, Module) else None
+            if part is None:
+                raise AttributeError(f"[{type(self).__name__}] given no part {path!r} (at {name!r})")
+            found = part
+        return found  # type: ignore[no-any-return]
+
+    def get_parameter(self, path: str) -> Tensor:
+        """The parameter with this name, such as `"layers.0.weight"`."""
+        return self._get("_parameters", path)
+
+    def get_buffer(self, path: str) -> Tensor:
+        """The buffer with this name."""
+        return self._get("_buffers", path)
+
+    def _get(self, table: str, path: str) -> Tensor:
+        owner, _, name = path.rpartition(".")
+        found = self.get_submodule(owner).__dict__[table].get(name)
+        if found is None:
+            raise AttributeError(f"[{type(self).__name__}] given no {table[1:-1]} {path!r}")
+        return found  # type: ignore[no-any-return]
+
+    # Walking.
+
+    def named_modules(
+        self, memo: set[int] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """(name, module) of itself and all parts, outer before inner; each module once."""
+        seen = set() if memo is None else memo
+        if id(self) in seen:
+            return
+        if remove_duplicate:
+            seen.add(id(self))
+        yield prefix, self
+        for name, part in self._modules.items():
+            if part is not None:
+                yield from part.named_modules(seen, _join(prefix, name), remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """Itself and all parts, each once."""
+        return (m for _, m in self.named_modules())
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """(name, module) of the direct parts, each once."""
+        seen: set[int] = set()
+        for name, part in self._modules.items():
+            if part is not None and id(part) not in seen:
+                seen.add(id(part))
+                yield name, part
+
+    def children(self) -> Iterator[Module]:
+        """The direct parts, each once."""
+        return (m for _, m in self.named_children())
+
+    def _named(
+        self, table: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Tensor]]:
+        seen: set[int] = set()
+        walk = self.named_modules(prefix=prefix, remove_duplicate=remove_duplicate)
+        for path, module in walk if recurse else [(prefix, self)]:
+            for name, tensor in module.__dict__[table].items():
+                if tensor is None or (remove_duplicate and id(tensor) in seen):
+                    continue
+                seen.add(id(tensor))
+                yield _join(path, name), tensor
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(name, parameter), outer before inner; a tied one once, under its first name."""
+        return self._named("_parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The parameters, each once."""
+        return (p for _, p in self.named_parameters(recurse=recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """(name, buffer), each buffer once."""
+        return self._named("_buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers, each once."""
+        return (b for _, b in self.named_buffers(recurse=recurse))
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from self.parameters()
+        yield from self.buffers()
+
+    def apply(self, function: Callable[[Module], Any]) -> Self:
+        """Calls `function(module)` for every part, inner before outer; returns the module."""
+        for part in self.children():
+            part.apply(function)
+        function(self)
+        return self
+
+    # Modes and placing.
+
+    def train(self, mode: bool = True) -> Self:
+        """Training mode for itself and all parts (dropout drops, batch norm learns its running
+        values); `train(False)` is `eval()`."""
+        if type(mode) is not bool:
+            raise DtypeError(message("train", f"mode {mode!r:.40}", "True or False"))
+        changed = [m for m in self.modules() if m.training is not mode]
+        for module in changed:
+            module.__dict__["training"] = mode
+        if changed:
+            epoch.advance()
+        return self
+
+    def eval(self) -> Self:
+        """Evaluation mode for itself and all parts."""
+        return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Whether the parameters ask for a gradient: `requires_grad_(False)` freezes them."""
+        for parameter in self.parameters():
+            marked(parameter)
+            require_grad(parameter, bool(requires_grad))
+        epoch.advance()
+        return self
+
+    def zero_grad(self) -> None:
+        """Empties the gradient of every parameter."""
+        for parameter in self.parameters():
+            if parameter.leaf is not None:
+                parameter.grad = None
+
+    def to(self, *where: Any, device: Any = None, dtype: Any = None) -> Self:
+        """Moves parameters and buffers to a device, and floats among them to a float dtype.
+
+        The handles stay the same, so optimisers and ties keep working.
+
+        >>> import proa as pa
+        >>> from proa import nn
+        >>> nn.Linear(2, 1).to(pa.float64).weight.dtype
+        proa.float64
+        """
+        for given in where:
+            if _is_dtype(given):
+                dtype = given
+            else:
+                device = given
+        of = None if dtype is None else as_dtype(dtype)
+        if of is not None and not of.is_inexact:
+            raise DtypeError(message("to", f"dtype {of.name}", "a float dtype"))
+        place = None if device is None else as_device(device)
+        with no_grad():
+            for tensor in list(self._tensors()):
+                _convert(tensor, of, place)
+                if tensor.grad is not None:
+                    _convert(tensor.grad, of, place)
+        epoch.advance()
+        return self
+
+    def float(self) -> Self:
+        """Floats in float32."""
+        return self.to(float32)
+
+    def double(self) -> Self:
+        """Floats in float64."""
+        return self.to(float64)
+
+    def half(self) -> Self:
+        """Floats in float16."""
+        return self.to(float16)
+
+    def bfloat16(self) -> Self:
+        """Floats in bfloat16."""
+        return self.to(bfloat16)
+
+    # Saving and loading.
+
+    def _named_state(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """(name, handle) of all that is saved, tied names included, in PyTorch's order."""
+        for name, parameter in self._parameters.items():
+            if parameter is not None:
+                yield prefix + name, parameter
+        for name, buffer in self._buffers.items():
+            if buffer is not None and name not in self._not_saved:
+                yield prefix + name, buffer
+        for name, part in self._modules.items():
+            if part is not None:
+                yield from part._named_state(f"{prefix}{name}.")
+
+    def state_dict(self, prefix: str = "") -> dict[str, Tensor]:
+        """Name -> value of parameters and persistent buffers, with PyTorch's names and order.
+
+        The values are of this moment: training goes on without changing them.
+        """
+        return {name: tensor.detach() for name, tensor in self._named_state(prefix)}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> Loaded:
+        """Takes the values of a `state_dict`: tensors or NumPy arrays by name.
+
+        Everything is checked first, and all that does not fit is told in one error; then nothing
+        has changed. Handles stay the same, so optimisers, ties and jitted functions keep working.
+        A dtype must be the module's or one that it holds exactly (bfloat16 in float32). The name
+        of a tied parameter may be missing if another of its names is there. Without `strict`,
+        missing and unexpected names are returned instead.
+        """
+        return load(type(self).__name__, list(self._named_state()), state_dict, strict)
+
+    # Hooks.
+
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """`hook(module, args)` runs before `forward`, and may return other arguments;
+        `hook(module, args, kwargs)` and (args, kwargs) with `with_kwargs`."""
+        return self._add_hook(self._forward_pre_hooks, hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> HookHandle:
+        """`hook(module, args, output)` runs after `forward`, and may return another output;
+        `hook(module, args, kwargs, output)` with `with_kwargs`."""
+        return self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
+
+    def _add_hook(self, table: Any, hook: Any, prepend: bool, with_kwargs: bool) -> HookHandle:
+        if not callable(hook):
+            raise DtypeError(message("register_hook", f"{hook!r:.60}", "a function"))
+        key = 1 + max([*self._forward_hooks, *self._forward_pre_hooks], default=-1)
+        rest = dict(table)
+        table[key] = hook
+        if prepend:
+            table.clear()
+            table.update({key: hook, **rest})
+        keyed = self._keyword_hooks - {key}
+        self.__dict__["_keyword_hooks"] = keyed | {key} if with_kwargs else keyed
+        epoch.advance()
+        return HookHandle(table, key, hook)
+
+    # Copying and showing.
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        made = object.__new__(type(self))
+        memo[id(self)] = made
+        object.__setattr__(made, "_name", self._name)
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        for parameter in made._parameters.values():
+            if parameter is not None:
+                marked(parameter)
+        return made
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Name and text of each part."""
+        return [(name, repr(part)) for name, part in self._modules.items()]
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of the `repr`."""
+        return ""
+
+    def __repr__(self) -> str:
+        count = sum(p.size for p in self.parameters())
+        size = f"  # {count:,} parameter{'s' * (count != 1)}" if count else ""
+        rows = self._rows()
+        extra = self.extra_repr()
+        name = type(self).__name__
+        if not rows:
+            return f"{name}({extra}){size}"
+        inner = [extra] if extra else []
+        inner += [f"({n}): {text}" for n, text in rows]
+        body = "\n".join("  " + line for text in inner for line in text.split("\n"))
+        return f"{name}({size}\n{body}\n)"
+
+
+_ABSENT: Final = object()
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix and name else prefix or name
+
+
+def _is_dtype(spelling: Any) -> bool:
+    named = isinstance(spelling, str) and spelling in _DTYPE_NAMES
+    return named or isinstance(spelling, (Dtype, type, np.dtype))
+
+
+def _convert(tensor: Tensor, dtype: Dtype | None, device: Any) -> None:
+    """A parameter or buffer in another dtype and place, by way of its handle."""
+    new = tensor.detach()
+    if device is not None:
+        new = moved(new, device)
+    if dtype is not None and tensor.dtype.is_inexact:
+        new = new.astype(dtype)
+    if new.value.spec is not tensor.value.spec.plain or device is not None:
+        rebind(tensor, new.value)

@@ -1,0 +1,531 @@
+"""Losses, with PyTorch's names and conventions.
+
+`reduction`: "none" gives one number an element, "sum" adds them, "mean" divides by their number
+(cross entropy of classes: by the weights of the targets that count).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from proa.dtypes import int64
+from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.graph.node import Value
+from proa.ops.arithmetic import and_, eq, le, lt, maximum, nan, select
+from proa.ops.composite.activations import folded
+from proa.ops.composite.common import (
+    choice, flag, floating, interior, matched, number, optional, shaped, wide, wide_pullback,
+)  # fmt: skip
+from proa.ops.composite.statistics import _log_softmax, log_probabilities, shift_and_log
+from proa.ops.creation import iota
+from proa.ops.expand import composite
+from proa.ops.families.elementwise import unbroadcast
+from proa.ops.functions import abs as absolute, exp, log, log1p
+from proa.ops.indexing import gather, take_along
+from proa.ops.operators import broadcast_to, expand_dims, reshape
+from proa.ops.primitive import INT, apply, as_number, cast_to, number_of, value_of
+from proa.ops.reductions import spread, sum_
+from proa.shapes import as_int, broadcast_shapes
+
+REDUCTIONS: Final = ("mean", "sum", "none")
+Names = tuple[str, ...]
+
+
+def _reduce(loss: Any, reduction: str, denominator: Any = None) -> Any:
+    if reduction == "none":
+        return loss
+    total = apply(sum_, (loss,), axes=tuple(range(loss.spec.ndim)))
+    if reduction == "sum":
+        return total
+    return total / (float(loss.spec.size) if denominator is None else denominator)
+
+
+def _shares(ct: Any, shape: Any, reduction: str, denominator: Any = None) -> Any:
+    """The cotangent of each element from that of the reduced loss."""
+    if reduction == "mean":
+        n = 1
+        for size in shape:
+            n *= size
+        ct = ct / (float(n) if denominator is None else denominator)
+    return broadcast_to(ct, shape)
+
+
+# Cross entropy of classes. The class axis is the second, or the only one.
+
+
+class _Picked(NamedTuple):
+    """Of each target: its class (0 where ignored), whether it is ignored, its weight or None."""
+
+    index: Any
+    ignored: Any
+    weight: Any
+    axis: int
+
+    def total(self, like: Any) -> Any:
+        """The sum of the weights that count."""
+        ones = broadcast_to(as_number("loss", 1.0, like.spec.dtype), self.index.spec.shape)
+        counted = select(self.ignored, 0.0, ones if self.weight is None else self.weight)
+        return apply(sum_, (counted,), axes=tuple(range(counted.spec.ndim)))
+
+    def spread(self, x: Any, shape: Any) -> Any:
+        """One number a target, repeated along the class axis."""
+        return spread(x, shape, (self.axis,))
+
+
+def _pick(x: Any, target: Any, ignore: Any, weight: Any) -> _Picked:
+    wide_target = cast_to(target, int64)
+    ignored = eq(wide_target, ignore)
+    index = select(ignored, 0, wide_target)
+    chosen = None if weight is None else apply(gather, (weight, index), axes=(0,), batch=0)
+    return _Picked(index, ignored, chosen, 1 if x.spec.ndim > 1 else 0)
+
+
+def _at(x: Any, picked: _Picked) -> Any:
+    """x at each target's class; NaN where there is no such class."""
+    found = take_along(x, expand_dims(picked.index, picked.axis), picked.axis)
+    return reshape(found, picked.index.spec.shape)
+
+
+def _along_classes(weight: Any, x: Any) -> Any:
+    """A number for each class, aligned with x."""
+    return reshape(weight, (weight.spec.shape[0],) + (1,) * max(0, x.spec.ndim - 2))
+
+
+def _cross_entropy_expand(x: Any, target: Any, ignore: Any, *rest: Any, reduction: str, given: Names) -> Any:
+    named = dict(zip(given, rest, strict=True))
+    weight, smoothing = named.get("weight"), named.get("smoothing")
+    picked = _pick(x, target, ignore, weight)
+    axes = (picked.axis,)
+    m, total = shift_and_log(x, axes)
+    loss = total - (_at(x, picked) - m)
+    if weight is not None:
+        loss = loss * picked.weight
+    if smoothing is not None:
+        shifted = log_probabilities(x, m, total, axes)
+        if weight is not None:
+            shifted = shifted * _along_classes(weight, x)
+        share = smoothing / float(x.spec.shape[picked.axis])
+        loss = loss * (1.0 - smoothing) - apply(sum_, (shifted,), axes=axes) * share
+    loss = select(picked.ignored, 0.0, loss)
+    return _reduce(loss, reduction, picked.total(x) if reduction == "mean" else None)
+
+
+def _cross_entropy_back(operands: Any, results: Any, cts: Any, reduction: str, given: Names) -> list[Any]:
+    """(softmax - onehot) times each target's share, in one go; NaN where there is no such class."""
+    x, target, ignore, *rest = operands
+    named, shape = dict(zip(given, rest, strict=True)), x.spec.shape
+    weight, smoothing = named.get("weight"), named.get("smoothing")
+    picked = _pick(x, target, ignore, weight)
+    denominator = picked.total(x) if reduction == "mean" else None
+    share = _one_share(x, picked, cts[0], reduction, denominator)
+    p = exp(log_probabilities(x, *shift_and_log(x, (picked.axis,)), (picked.axis,)))
+    hit = _hits(picked, shape)
+    if weight is not None:
+        own = picked.spread(share * picked.weight, shape)
+    else:
+        own = picked.spread(share, shape)
+    if smoothing is None:
+        slope = own * select(hit, p - 1.0, p)
+    else:
+        rest_share = smoothing / float(shape[picked.axis])
+        slope = own * (1.0 - smoothing) * select(hit, p - 1.0, p)
+        flat = p * float(shape[picked.axis]) - 1.0
+        if weight is not None:
+            flat = p * apply(sum_, (weight,), axes=(0,)) - _along_classes(weight, x)
+        slope = slope + picked.spread(share, shape) * rest_share * flat
+    return [slope] + [None] * (2 + len(rest))
+
+
+def _one_share(x: Any, picked: _Picked, ct: Any, reduction: str, denominator: Any) -> Any:
+    share = _shares(ct, picked.index.spec.shape, reduction, denominator)
+    share = select(picked.ignored, 0.0, share)
+    classes = x.spec.shape[picked.axis]
+    return select(and_(le(0, picked.index), lt(picked.index, classes)), share, nan)
+
+
+def _hits(picked: _Picked, shape: Any) -> Any:
+    """Where an element stands at its target's class."""
+    number_ = apply(iota, (), shape=shape, axis=picked.axis, dtype=int64)
+    return eq(number_, picked.spread(picked.index, shape))
+
+
+_cross_entropy = composite(
+    "cross_entropy", wide(_cross_entropy_expand), params=("reduction", "given"),
+    pullback=wide_pullback(_cross_entropy_back), differentiable=(0,),
+    doc="-log softmax(x) at the target's class.",
+)  # fmt: skip
+
+
+def _probabilities_expand(x: Any, target: Any, *rest: Any, reduction: str, given: Names) -> Any:
+    named = dict(zip(given, rest, strict=True))
+    axis = 1 if x.spec.ndim > 1 else 0
+    if "smoothing" in named:
+        s = named["smoothing"]
+        target = target * (1.0 - s) + s / float(x.spec.shape[axis])
+    if "weight" in named:
+        target = target * _along_classes(named["weight"], x)
+    loss = -apply(sum_, (target * apply(_log_softmax, (x,), axes=(axis,)),), axes=(axis,))
+    return _reduce(loss, reduction)
+
+
+_cross_entropy_probabilities = composite(
+    "cross_entropy_probabilities", wide(_probabilities_expand), params=("reduction", "given"),
+    doc="-sum(target log softmax(x)) over classes.",
+)  # fmt: skip
+
+
+def cross_entropy(
+    logits: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: str = "mean", label_smoothing: Any = 0.0,
+) -> Any:  # fmt: skip
+    """-weight[t] log softmax(logits)[t] for a target class t; for target probabilities
+    -sum(weight target log softmax(logits)). With label smoothing s the target is (1 - s) of
+    itself and s / C of every class.
+
+    logits: (N, C), (N, C, d1, ...) or (C,), float. target: classes, integers of that shape without
+    C, where `ignore_index` does not count and any other one outside 0 <= t < C gives NaN, in the
+    loss and in its row of the gradient; or probabilities, of logits' shape and dtype.
+    weight: (C,), of logits' dtype (float32 is good beside a narrow one). "mean" divides by the
+    sum of the weights of the targets that count, for probabilities by the number of rows.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import cross_entropy
+    >>> cross_entropy(pa.asarray([[0.0, -1e9]]), pa.asarray([0])).item()
+    0.0
+    """
+    op = "cross_entropy"
+    logits, axis = _logits(op, "logits", logits)
+    choice(op, "reduction", reduction, REDUCTIONS)
+    smoothing = None
+    if number_of(label_smoothing) != 0:
+        inner = interior(logits.spec.dtype)
+        smoothing = number(op, "label_smoothing", label_smoothing, inner, 0.0, 1.0)
+    given, rest = optional(weight=_class_weight(op, logits, axis, weight), smoothing=smoothing)
+    target = value_of(op, target)
+    if target.spec.dtype.is_float:
+        target = matched(op, "target", target, logits.spec.dtype)
+        shaped(op, "target", target, logits.spec.shape)
+        operands: tuple[Any, ...] = (logits, target, *rest)
+        return apply(_cross_entropy_probabilities, operands, reduction=reduction, given=given)
+    operands = (logits, _classes(op, logits, axis, target), _ignored(op, ignore_index), *rest)
+    return apply(_cross_entropy, operands, reduction=reduction, given=given)
+
+
+def _logits(op: str, name: str, x: Any) -> tuple[Value, int]:
+    x = floating(op, name, x)
+    if not x.spec.ndim:
+        raise ShapeError(message(op, f"`{name}` of 0 axes", "axes (N, C, ...) or (C,)"))
+    axis = 1 if x.spec.ndim > 1 else 0
+    if not x.spec.shape[axis]:
+        raise ShapeError(message(op, f"`{name}` of shape {x.spec.shape}", "at least one class"))
+    return x, axis
+
+
+def _classes(op: str, x: Value, axis: int, target: Any) -> Value:
+    target = value_of(op, target)
+    if target.spec.dtype not in INT:
+        hint = "target.astype(pa.int64)"
+        raise DtypeError(message(op, f"`target` of {target.spec.dtype.name}", "integers or floats", hint))
+    shape = x.spec.shape
+    return shaped(op, "target", target, shape[:axis] + shape[axis + 1 :])
+
+
+def _class_weight(op: str, x: Value, axis: int, weight: Any) -> Any:
+    if weight is None:
+        return None
+    weight = matched(op, "weight", weight, x.spec.dtype, wide=True)
+    return shaped(op, "weight", weight, x.spec.shape[axis : axis + 1])
+
+
+def _ignored(op: str, ignore_index: Any) -> Any:
+    return as_number(op, as_int(op, "ignore_index", ignore_index), int64)
+
+
+def _nll_expand(x: Any, target: Any, ignore: Any, *rest: Any, reduction: str) -> Any:
+    picked = _pick(x, target, ignore, rest[0] if rest else None)
+    loss = -_at(x, picked)
+    if rest:
+        loss = loss * picked.weight
+    loss = select(picked.ignored, 0.0, loss)
+    return _reduce(loss, reduction, picked.total(x) if reduction == "mean" else None)
+
+
+def _nll_back(operands: Any, results: Any, cts: Any, reduction: str) -> list[Any]:
+    x, target, ignore, *rest = operands
+    picked = _pick(x, target, ignore, rest[0] if rest else None)
+    denominator = picked.total(x) if reduction == "mean" else None
+    share = _one_share(x, picked, cts[0], reduction, denominator)
+    share = share * picked.weight if rest else share
+    own = picked.spread(-share, x.spec.shape)
+    bad = not_a_number(own)
+    return [select(bad, nan, select(_hits(picked, x.spec.shape), own, 0.0))] + [None] * (2 + len(rest))
+
+
+def not_a_number(x: Any) -> Any:
+    """Where x is NaN."""
+    return eq(eq(x, x), False)
+
+
+_nll_loss = composite(
+    "nll_loss", wide(_nll_expand), params=("reduction",), pullback=wide_pullback(_nll_back),
+    differentiable=(0,), doc="-x at the target's class.",
+)  # fmt: skip
+
+
+def nll_loss(
+    log_probabilities: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: str = "mean",
+) -> Any:  # fmt: skip
+    """-weight[t] x[t] for a target class t and log probabilities x: (N, C), (N, C, d1, ...) or
+    (C,), float. target, weight, ignore_index, reduction: as in `cross_entropy`.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import nll_loss
+    >>> nll_loss(pa.asarray([[-1.0, -2.0]]), pa.asarray([1])).item()
+    2.0
+    """
+    op = "nll_loss"
+    x, axis = _logits(op, "log_probabilities", log_probabilities)
+    choice(op, "reduction", reduction, REDUCTIONS)
+    _, rest = optional(weight=_class_weight(op, x, axis, weight))
+    operands = (x, _classes(op, x, axis, target), _ignored(op, ignore_index), *rest)
+    return apply(_nll_loss, operands, reduction=reduction)
+
+
+# Two classes.
+
+
+def _bce_logits_expand(x: Any, target: Any, *rest: Any, reduction: str, given: Names) -> Any:
+    """softplus(-x) and softplus(x) share one exponential and one logarithm; nothing cancels."""
+    named = dict(zip(given, rest, strict=True))
+    negative, small = folded(x)
+    tail = log1p(small)
+    yes = select(negative, -x, 0.0) + tail
+    no = select(negative, 0.0, x) + tail
+    if "pos_weight" in named:
+        yes = yes * named["pos_weight"]
+    loss = target * yes + (1.0 - target) * no
+    return _reduce(loss * named["weight"] if "weight" in named else loss, reduction)
+
+
+_bce_logits = composite(
+    "binary_cross_entropy_with_logits", wide(_bce_logits_expand), params=("reduction", "given"),
+    doc="-t log sigmoid(x) - (1 - t) log(1 - sigmoid(x)).",
+)  # fmt: skip
+
+
+def binary_cross_entropy_with_logits(
+    x: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+) -> Any:
+    """weight (-pos_weight t log sigmoid(x) - (1 - t) log(1 - sigmoid(x))), accurate in both tails.
+
+    x and target: one shape and float dtype; weight, pos_weight: of that dtype, broadcast to it.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import binary_cross_entropy_with_logits
+    >>> binary_cross_entropy_with_logits(pa.asarray([-100.0]), pa.asarray([1.0])).item()
+    100.0
+    """
+    op = "binary_cross_entropy_with_logits"
+    x, target = _pair(op, x, target, reduction)
+    named = {n: _broadcastable(op, n, v, x) for n, v in (("weight", weight), ("pos_weight", pos_weight))}
+    given, rest = optional(**named)
+    return apply(_bce_logits, (x, target, *rest), reduction=reduction, given=given)
+
+
+def _pair(op: str, x: Any, target: Any, reduction: str, allowed: Names = REDUCTIONS) -> tuple[Value, Value]:
+    x = floating(op, "x", x)
+    target = matched(op, "target", target, x.spec.dtype)
+    if target.spec.shape != x.spec.shape:
+        given, hint = f"shapes {x.spec.shape} and {target.spec.shape}", "target.reshape(x.shape)"
+        raise ShapeError(message(op, given, "equal shapes", hint))
+    choice(op, "reduction", reduction, allowed)
+    return x, target
+
+
+def _broadcastable(op: str, name: str, v: Any, x: Value) -> Any:
+    if v is None:
+        return None
+    value = matched(op, name, v, x.spec.dtype, wide=True)
+    if broadcast_shapes(op, [value.spec.shape, x.spec.shape]) != x.spec.shape:
+        given = f"`{name}` of shape {value.spec.shape}"
+        raise ShapeError(message(op, given, f"one that is broadcast to {x.spec.shape}"))
+    return value
+
+
+def _bce_expand(x: Any, target: Any, *rest: Any, reduction: str) -> Any:
+    yes, no = maximum(log(x), -100.0), maximum(log1p(-x), -100.0)
+    loss = (target - 1.0) * no - target * yes
+    return _reduce(loss * rest[0] if rest else loss, reduction)
+
+
+def _bce_back(operands: Any, results: Any, cts: Any, reduction: str) -> list[Any]:
+    """(x - t) / max(x (1 - x), 1e-12), as PyTorch has it: finite at 0 and 1."""
+    x, target, *rest = operands
+    share = _shares(cts[0], x.spec.shape, reduction)
+    yes, no = maximum(log(x), -100.0), maximum(log1p(-x), -100.0)
+    found = []
+    if rest:
+        loss = (target - 1.0) * no - target * yes
+        found.append(unbroadcast(share * loss, rest[0].spec.shape))
+        share = share * rest[0]
+    slope = (x - target) / maximum(x * (1.0 - x), 1e-12)
+    return [share * slope, share * (no - yes), *found]
+
+
+_bce = composite(
+    "binary_cross_entropy", wide(_bce_expand), params=("reduction",), pullback=wide_pullback(_bce_back),
+    doc="-t log(x) - (1 - t) log(1 - x), the logarithms at least -100.",
+)  # fmt: skip
+
+
+def binary_cross_entropy(x: Any, target: Any, weight: Any = None, reduction: str = "mean") -> Any:
+    """weight (-t log(x) - (1 - t) log(1 - x)) for probabilities x; the logarithms are limited to
+    at least -100, as in PyTorch. NaN for x outside 0..1.
+
+    x and target: one shape and float dtype; weight: of that dtype, broadcast to it.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import binary_cross_entropy
+    >>> binary_cross_entropy(pa.asarray([1.0]), pa.asarray([1.0])).item()
+    0.0
+    """
+    op = "binary_cross_entropy"
+    x, target = _pair(op, x, target, reduction)
+    _, rest = optional(weight=_broadcastable(op, "weight", weight, x))
+    return apply(_bce, (x, target, *rest), reduction=reduction)
+
+
+# Regression.
+
+
+def _mse_expand(x: Any, target: Any, reduction: str) -> Any:
+    d = x - target
+    return _reduce(d * d, reduction)
+
+
+_mse = composite("mse_loss", wide(_mse_expand), params=("reduction",), doc="(x - target)^2.")
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """(x - target)^2. x and target: one shape and float dtype.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import mse_loss
+    >>> mse_loss(pa.asarray([1.0, 2.0]), pa.asarray([1.0, 4.0])).item()
+    2.0
+    """
+    return apply(_mse, _pair("mse_loss", x, target, reduction), reduction=reduction)
+
+
+_l1 = composite(
+    "l1_loss", wide(lambda x, target, reduction: _reduce(absolute(x - target), reduction)),
+    params=("reduction",), doc="|x - target|. The derivative at 0 is 0.",
+)  # fmt: skip
+
+
+def l1_loss(x: Any, target: Any, reduction: str = "mean") -> Any:
+    """|x - target|. The derivative at 0 is 0. x and target: one shape and float dtype.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import l1_loss
+    >>> l1_loss(pa.asarray([1.0, 2.0]), pa.asarray([1.0, 4.0])).item()
+    1.0
+    """
+    return apply(_l1, _pair("l1_loss", x, target, reduction), reduction=reduction)
+
+
+def _huber_expand(x: Any, target: Any, delta: Any, reduction: str) -> Any:
+    d = x - target
+    size = absolute(d)
+    return _reduce(select(lt(size, delta), d * d * 0.5, delta * (size - delta * 0.5)), reduction)
+
+
+_huber = composite(
+    "huber_loss", wide(_huber_expand), params=("reduction",), differentiable=(0, 1),
+    doc="d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), for d = x - target.",
+)  # fmt: skip
+
+
+def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: Any = 1.0) -> Any:
+    """d^2 / 2 where |d| < delta, else delta (|d| - delta / 2), for d = x - target (Huber 1964).
+
+    x and target: one shape and float dtype; delta: above 0.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import huber_loss
+    >>> huber_loss(pa.asarray([3.0]), pa.asarray([0.0])).item()
+    2.5
+    """
+    op = "huber_loss"
+    x, target = _pair(op, x, target, reduction)
+    if number_of(delta) == 0:
+        raise ArgumentError(message(op, "`delta` 0", "a number above 0"))
+    d = number(op, "delta", delta, interior(x.spec.dtype), 0.0)
+    return apply(_huber, (x, target, d), reduction=reduction)
+
+
+def _smooth_l1_expand(x: Any, target: Any, beta: Any, reduction: str) -> Any:
+    d = x - target
+    size = absolute(d)
+    near = lt(size, beta)
+    inner = select(near, d, 0.0)
+    square = inner * inner * 0.5 / select(eq(beta, 0.0), 1.0, beta)
+    return _reduce(select(near, square, size - beta * 0.5), reduction)
+
+
+_smooth_l1 = composite(
+    "smooth_l1_loss", wide(_smooth_l1_expand), params=("reduction",), differentiable=(0, 1),
+    doc="d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = x - target.",
+)  # fmt: skip
+
+
+def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: Any = 1.0) -> Any:
+    """d^2 / (2 beta) where |d| < beta, else |d| - beta / 2, for d = x - target (Girshick 2015).
+    With beta = 0: |d|. x and target: one shape and float dtype.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import smooth_l1_loss
+    >>> smooth_l1_loss(pa.asarray([3.0]), pa.asarray([0.0])).item()
+    2.5
+    """
+    op = "smooth_l1_loss"
+    x, target = _pair(op, x, target, reduction)
+    b = number(op, "beta", beta, interior(x.spec.dtype), 0.0)
+    return apply(_smooth_l1, (x, target, b), reduction=reduction)
+
+
+# Divergence.
+
+
+def _kl_expand(x: Any, target: Any, reduction: str, log_target: bool) -> Any:
+    if log_target:
+        loss = exp(target) * (target - x)
+    else:
+        none = eq(target, 0.0)
+        loss = target * log(select(none, 1.0, target)) - target * x
+    if reduction != "batchmean":
+        return _reduce(loss, reduction)
+    return _reduce(loss, "sum") / float(loss.spec.shape[0] if loss.spec.ndim else 1)
+
+
+_kl_div = composite(
+    "kl_div", wide(_kl_expand), params=("reduction", "log_target"),
+    doc="target (log(target) - x) for log probabilities x; 0 where the target is 0.",
+)  # fmt: skip
+
+
+def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+    """target (log(target) - x) for log probabilities x; with `log_target` e^t (t - x). "batchmean"
+    divides the sum by the first axis, which is what the divergence means.
+
+    x and target: one shape and float dtype.
+
+    >>> import proa as pa
+    >>> from proa.ops.composite import kl_div
+    >>> kl_div(pa.asarray([0.0]), pa.asarray([1.0])).item()
+    0.0
+    """
+    op = "kl_div"
+    operands = _pair(op, x, target, reduction, (*REDUCTIONS, "batchmean"))
+    return apply(_kl_div, operands, reduction=reduction, log_target=flag(op, "log_target", log_target))
