@@ -131,7 +131,7 @@ div = elementwise(
     "div", accepts=NUMERIC, core=True, meaning=_int_floor_div, linear=(0,),
     transpose=_transpose_div,
     jvp=(lambda x, y, z, dx: dx / y, lambda x, y, z, dy: -(z / y) * dy),
-    saves="y z", cost=4, edges={(1.0, 0.0): inf, (0.0, 0.0): nan, (1.0, -0.0): -inf},
+    saves="y z", cost=4, edges={(1.0, 0.0): inf, (0.0, 0.0): nan, (-1.0, 0.0): -inf},
     doc="x / y. Of integers: rounded down, and 0 where y is 0; `pa.divide` is true division.",
 )  # fmt: skip
 

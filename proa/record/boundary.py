@@ -13,7 +13,7 @@ from proa.graph.node import SCALAR_TYPES, Node, Value, line_of
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
 from proa.record.live import CAPTURE, SPENT, State, live_handles, supply, thread
 from proa.record.replay import Plan, cache, why_new
-from proa.transforms.reverse import saving_entry
+from proa.transforms.reverse import saving, saving_entry
 
 
 def read(value: Value) -> Any:
@@ -52,23 +52,10 @@ def compute(wanted: Sequence[Value]) -> None:
     if not values:
         return
     spent, state.spent = state.spent, []
-    groups = _by_device(state, values)
-    for device, group in groups:
-        _dispatch(device, group)
+    _dispatch(values, state.device or default_device())
     for node in spent:
         node.inputs = ()
         node.saved = ()
-
-
-def _by_device(state: State, values: list[Value]) -> list[tuple[Device, list[Value]]]:
-    """Values grouped by the device of what they are made of (nearly always one group)."""
-    home = state.device or default_device()
-    devices = {v.buffer.device for n in reach(values) for v in n.inputs if hasattr(v.buffer, "device")}
-    if not devices:
-        return [(home, values)]
-    if len(devices) == 1:
-        return [(devices.pop(), values)]
-    return _split_by_device(values, home)
 
 
 def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, list[Value]]]:
@@ -95,18 +82,25 @@ def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, li
     return list(groups.items())
 
 
-def _dispatch(device: Device, values: list[Value]) -> None:
+def _dispatch(values: list[Value], home: Device) -> None:
+    """Computes values and, where a backward pass may follow, what it would have to repeat."""
     outputs = _distinct(values)
     residuals = _residuals(outputs)
-    outputs = _distinct([*outputs, *residuals])
-    work = pending(outputs)
-    saved = [n for n in work.nodes if n.entry.primitive.name == "saving" and not n.saved]
-    extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
-    work = pending([*outputs, *extra]) if extra else work
+    extra: list[Value] = []
+    if residuals is not None:
+        outputs = _distinct([*outputs, *residuals])
+        saved = [n for n in reach(outputs) if n.entry.primitive is saving and not n.saved]
+        extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
+    work = pending([*outputs, *extra])
+    devices = {d for leaf in work.leaves if (d := getattr(leaf.buffer, "device", None)) is not None}
+    if len(devices) > 1:
+        for device, group in _split_by_device(values, home):
+            _dispatch(group, device)
+        return
     everything = [*outputs, *extra]
-    plan = find_plan(work, everything, device)
+    plan = find_plan(work, everything, devices.pop() if devices else home)
     buffers = plan([leaf.buffer for leaf in work.leaves])
-    _attach(values, residuals, everything, extra, buffers)
+    _attach([*values, *(residuals or ())], everything, extra, buffers)
 
 
 def find_plan(work: Pending, outputs: Sequence[Value], device: Device) -> Plan:
@@ -131,12 +125,15 @@ def _extra(node: Node) -> Iterable[tuple[int, Any]]:
     return list(enumerate(node.entry.outs))[base:]
 
 
-def _residuals(outputs: Sequence[Value]) -> list[Value]:
-    """Values on the tape of a live, undifferentiated output that are dear to compute again.
+def _residuals(outputs: Sequence[Value]) -> list[Value] | None:
+    """Values on the tape of a live, undifferentiated output that are dear to compute again;
+    None where there is no such output.
 
     Composites on that tape are turned into their saving form.
     """
     stack = [v for v in outputs if v.spec.grad and not v.node.spent and not _stops(v)]
+    if not stack:
+        return None
     seen = {v.node for v in stack}
     found: list[Value] = []
     while stack:
@@ -160,8 +157,8 @@ def _stops(value: Value) -> bool:
 
 
 def _attach(
-    values: Sequence[Value], residuals: Sequence[Value], outputs: Sequence[Value],
-    extra: Sequence[Value], buffers: Sequence[Any],
+    values: Sequence[Value], outputs: Sequence[Value], extra: Sequence[Value],
+    buffers: Sequence[Any],
 ) -> None:  # fmt: skip
     """Gives computed values their buffers; what no derivative needs any more is let go."""
     found = {(v.node, v.index): b for v, b in zip(outputs, buffers, strict=True)}
@@ -172,7 +169,7 @@ def _attach(
         v.node = None
     for node, group in mine.items():
         node.saved = tuple(group)
-    for v in (*values, *residuals):
+    for v in values:
         if v.node is not None:
             v.buffer = found[v.node, v.index]
             if v.spec.grad and not _stops(v) and (v.node.spent or _is_flat(v.node)):

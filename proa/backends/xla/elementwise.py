@@ -59,9 +59,15 @@ def _rem(a: Any, b: Any) -> Any:
 
 
 def _int_pow(a: Any, b: Any) -> Any:
-    """Products wrap round; negative powers are 0 of all but 1 and -1."""
+    """By squaring; products wrap round. Negative powers are 0 of all but 1 and -1."""
+
+    def square(_: Any, now: Any) -> Any:
+        found, factor, bits = now
+        return jnp.where(bits & 1 == 1, found * factor, found), factor * factor, bits >> 1
+
     inverse = jnp.where(jnp.abs(a) == 1, jnp.where(b & 1 == 1, a, 1), 0)
-    return jnp.where(b < 0, inverse, jnp.power(a, jnp.maximum(b, 0)))
+    start = (jnp.ones_like(a), a, jnp.maximum(b, 0))
+    return jnp.where(b < 0, inverse, lax.fori_loop(0, a.dtype.itemsize * 8, square, start)[0])
 
 
 def _shift(move: Function, past: Function) -> Function:
@@ -121,7 +127,7 @@ TABLE: Final[dict[str, Function]] = {
     "add": _emitter(lax.add, bools=lax.bitwise_or),
     "sub": _emitter(lax.sub),
     "mul": _emitter(lax.mul, bools=lax.bitwise_and),
-    "div": _emitter(lax.div, _int_div),
+    "div": _wide(lax.div, _int_div),
     "rem": _wide(_rem, _int_rem),
     "pow": _wide(lax.pow, _int_pow),
     "maximum": _emitter(lax.max, bools=lax.bitwise_or),

@@ -144,7 +144,8 @@ def _shared_shape(op: str, a: Shape, b: Shape, axis: int) -> Shape:
 
 
 _take_along_axis = composite(
-    "take_along_axis", _take_along_expand, params=("axis",), differentiable=(0,), doc="Elements along one axis; the other axes are shared.",
+    "take_along_axis", _take_along_expand, params=("axis",), differentiable=(0,),
+    doc="Elements along one axis; the other axes are shared.",
 )  # fmt: skip
 
 

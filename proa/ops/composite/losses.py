@@ -11,16 +11,16 @@ from typing import Any, Final, NamedTuple
 from proa.dtypes import int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.node import Value
-from proa.ops.arithmetic import and_, eq, le, lt, maximum, nan, select
+from proa.ops.arithmetic import and_, eq, le, lt, maximum, nan, or_, select
 from proa.ops.composite.activations import folded
 from proa.ops.composite.common import (
-    choice, flag, floating, interior, matched, number, optional, shaped, wide, wide_pullback,
+    choice, flag, floating, interior, matched, number, optional, shaped, wide,
 )  # fmt: skip
 from proa.ops.composite.statistics import _log_softmax, log_probabilities, shift_and_log
 from proa.ops.creation import iota
-from proa.ops.expand import composite
-from proa.ops.families.elementwise import unbroadcast
-from proa.ops.functions import abs as absolute, exp, log, log1p
+from proa.ops.expand import COMPOSITE, composite
+from proa.ops.families.movement import all_batched
+from proa.ops.functions import abs as absolute, exp, log, log1p, not_
 from proa.ops.indexing import gather, take_along
 from proa.ops.operators import broadcast_to, expand_dims, reshape
 from proa.ops.primitive import INT, apply, as_number, cast_to, number_of, value_of
@@ -31,26 +31,14 @@ REDUCTIONS: Final = ("mean", "sum", "none")
 Names = tuple[str, ...]
 
 
-def _reduce(loss: Any, reduction: str, denominator: Any = None) -> Any:
+def _reduce(loss: Any, reduction: str) -> Any:
     if reduction == "none":
         return loss
     total = apply(sum_, (loss,), axes=tuple(range(loss.spec.ndim)))
-    if reduction == "sum":
-        return total
-    return total / (float(loss.spec.size) if denominator is None else denominator)
+    return total if reduction == "sum" else total / float(loss.spec.size)
 
 
-def _shares(ct: Any, shape: Any, reduction: str, denominator: Any = None) -> Any:
-    """The cotangent of each element from that of the reduced loss."""
-    if reduction == "mean":
-        n = 1
-        for size in shape:
-            n *= size
-        ct = ct / (float(n) if denominator is None else denominator)
-    return broadcast_to(ct, shape)
-
-
-# Cross entropy of classes. The class axis is the second, or the only one.
+# Cross entropy of classes: first one loss a target, whose derivative is in closed form.
 
 
 class _Picked(NamedTuple):
@@ -59,111 +47,135 @@ class _Picked(NamedTuple):
     index: Any
     ignored: Any
     weight: Any
-    axis: int
-
-    def total(self, like: Any) -> Any:
-        """The sum of the weights that count."""
-        ones = broadcast_to(as_number("loss", 1.0, like.spec.dtype), self.index.spec.shape)
-        counted = select(self.ignored, 0.0, ones if self.weight is None else self.weight)
-        return apply(sum_, (counted,), axes=tuple(range(counted.spec.ndim)))
-
-    def spread(self, x: Any, shape: Any) -> Any:
-        """One number a target, repeated along the class axis."""
-        return spread(x, shape, (self.axis,))
 
 
-def _pick(x: Any, target: Any, ignore: Any, weight: Any) -> _Picked:
+def _pick(target: Any, ignore: Any, weight: Any) -> _Picked:
     wide_target = cast_to(target, int64)
     ignored = eq(wide_target, ignore)
     index = select(ignored, 0, wide_target)
     chosen = None if weight is None else apply(gather, (weight, index), axes=(0,), batch=0)
-    return _Picked(index, ignored, chosen, 1 if x.spec.ndim > 1 else 0)
+    return _Picked(index, ignored, chosen)
 
 
-def _at(x: Any, picked: _Picked) -> Any:
+def _at(x: Any, picked: _Picked, axis: int) -> Any:
     """x at each target's class; NaN where there is no such class."""
-    found = take_along(x, expand_dims(picked.index, picked.axis), picked.axis)
+    found = take_along(x, expand_dims(picked.index, axis), axis)
     return reshape(found, picked.index.spec.shape)
 
 
-def _along_classes(weight: Any, x: Any) -> Any:
+def _share(x: Any, picked: _Picked, ct: Any, axis: int) -> Any:
+    """The cotangent of each target's loss: 0 where ignored, NaN where there is no such class."""
+    known = and_(le(0, picked.index), lt(picked.index, x.spec.shape[axis]))
+    return select(known, select(picked.ignored, 0.0, ct), nan)
+
+
+def _hits(x: Any, picked: _Picked, axis: int) -> Any:
+    """Where an element stands at its target's class."""
+    places = apply(iota, (), shape=x.spec.shape, axis=axis, dtype=int64)
+    return eq(places, spread(picked.index, x.spec.shape, (axis,)))
+
+
+def _along_classes(weight: Any, x: Any, axis: int) -> Any:
     """A number for each class, aligned with x."""
-    return reshape(weight, (weight.spec.shape[0],) + (1,) * max(0, x.spec.ndim - 2))
+    return reshape(weight, (weight.spec.shape[0],) + (1,) * (x.spec.ndim - 1 - axis))
 
 
-def _cross_entropy_expand(x: Any, target: Any, ignore: Any, *rest: Any, reduction: str, given: Names) -> Any:
+def _class_loss_expand(x: Any, target: Any, ignore: Any, *rest: Any, axis: int, given: Names) -> Any:
     named = dict(zip(given, rest, strict=True))
     weight, smoothing = named.get("weight"), named.get("smoothing")
-    picked = _pick(x, target, ignore, weight)
-    axes = (picked.axis,)
-    m, total = shift_and_log(x, axes)
-    loss = total - (_at(x, picked) - m)
+    picked = _pick(target, ignore, weight)
+    m, total = shift_and_log(x, (axis,))
+    loss = total - (_at(x, picked, axis) - m)
     if weight is not None:
         loss = loss * picked.weight
     if smoothing is not None:
-        shifted = log_probabilities(x, m, total, axes)
+        others = log_probabilities(x, m, total, (axis,))
         if weight is not None:
-            shifted = shifted * _along_classes(weight, x)
-        share = smoothing / float(x.spec.shape[picked.axis])
-        loss = loss * (1.0 - smoothing) - apply(sum_, (shifted,), axes=axes) * share
-    loss = select(picked.ignored, 0.0, loss)
-    return _reduce(loss, reduction, picked.total(x) if reduction == "mean" else None)
+            others = others * _along_classes(weight, x, axis)
+        part = smoothing / float(x.spec.shape[axis])
+        loss = loss * (1.0 - smoothing) - apply(sum_, (others,), axes=(axis,)) * part
+    return select(picked.ignored, 0.0, loss)
 
 
-def _cross_entropy_back(operands: Any, results: Any, cts: Any, reduction: str, given: Names) -> list[Any]:
-    """(softmax - onehot) times each target's share, in one go; NaN where there is no such class."""
+def _class_loss_back(
+    operands: Any, results: Any, cts: Any, axis: int, given: Names
+) -> list[Any]:
+    """(softmax - onehot) times each target's share, in one go."""
     x, target, ignore, *rest = operands
     named, shape = dict(zip(given, rest, strict=True)), x.spec.shape
     weight, smoothing = named.get("weight"), named.get("smoothing")
-    picked = _pick(x, target, ignore, weight)
-    denominator = picked.total(x) if reduction == "mean" else None
-    share = _one_share(x, picked, cts[0], reduction, denominator)
-    p = exp(log_probabilities(x, *shift_and_log(x, (picked.axis,)), (picked.axis,)))
-    hit = _hits(picked, shape)
-    if weight is not None:
-        own = picked.spread(share * picked.weight, shape)
-    else:
-        own = picked.spread(share, shape)
-    if smoothing is None:
-        slope = own * select(hit, p - 1.0, p)
-    else:
-        rest_share = smoothing / float(shape[picked.axis])
-        slope = own * (1.0 - smoothing) * select(hit, p - 1.0, p)
-        flat = p * float(shape[picked.axis]) - 1.0
+    picked = _pick(target, ignore, weight)
+    share = _share(x, picked, cts[0], axis)
+    p = exp(log_probabilities(x, *shift_and_log(x, (axis,)), (axis,)))
+    own = share if weight is None else share * picked.weight
+    own = own if smoothing is None else own * (1.0 - smoothing)
+    slope = spread(own, shape, (axis,)) * select(_hits(x, picked, axis), p - 1.0, p)
+    if smoothing is not None:
+        classes = float(shape[axis])
+        flat = p * classes - 1.0
         if weight is not None:
-            flat = p * apply(sum_, (weight,), axes=(0,)) - _along_classes(weight, x)
-        slope = slope + picked.spread(share, shape) * rest_share * flat
+            total = apply(sum_, (weight,), axes=(0,))
+            flat = p * total - _along_classes(weight, x, axis)
+        slope = slope + spread(share * (smoothing / classes), shape, (axis,)) * flat
     return [slope] + [None] * (2 + len(rest))
 
 
-def _one_share(x: Any, picked: _Picked, ct: Any, reduction: str, denominator: Any) -> Any:
-    share = _shares(ct, picked.index.spec.shape, reduction, denominator)
-    share = select(picked.ignored, 0.0, share)
-    classes = x.spec.shape[picked.axis]
-    return select(and_(le(0, picked.index), lt(picked.index, classes)), share, nan)
+def _targets_batch(primitive: Any, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
+    """Batched scores and targets are more targets; the class axis moves by one."""
+    if any(flags[2:]):
+        return COMPOSITE.batch(primitive, operands, flags, params)
+    both = all_batched(operands[:2], flags[:2])
+    return apply(primitive, (*both, *operands[2:]), **params | {"axis": params["axis"] + 1})
 
 
-def _hits(picked: _Picked, shape: Any) -> Any:
-    """Where an element stands at its target's class."""
-    number_ = apply(iota, (), shape=shape, axis=picked.axis, dtype=int64)
-    return eq(number_, picked.spread(picked.index, shape))
+_class_loss = composite(
+    "class_loss", _class_loss_expand, params=("axis", "given"), pullback=_class_loss_back,
+    differentiable=(0,), batch=_targets_batch, doc="-log softmax(x) at each target's class.",
+)  # fmt: skip
+
+
+def _counted(picked: _Picked, like: Any) -> Any:
+    """The sum of the weights of the targets that are not ignored."""
+    one = as_number("cross_entropy", 1.0, like.spec.dtype)
+    weights = broadcast_to(one, picked.index.spec.shape) if picked.weight is None else picked.weight
+    counted = select(picked.ignored, 0.0, weights)
+    return apply(sum_, (counted,), axes=tuple(range(counted.spec.ndim)))
+
+
+def _reduced(loss: Any, target: Any, ignore: Any, weight: Any, reduction: str) -> Any:
+    if reduction != "mean":
+        return _reduce(loss, reduction)
+    return _reduce(loss, "sum") / _counted(_pick(target, ignore, weight), loss)
+
+
+def _class_axis(x: Any) -> int:
+    """The second, or the only one."""
+    return 1 if x.spec.ndim > 1 else 0
+
+
+def _cross_entropy_expand(
+    x: Any, target: Any, ignore: Any, *rest: Any, reduction: str, given: Names
+) -> Any:
+    operands = (x, target, ignore, *rest)
+    loss = apply(_class_loss, operands, axis=_class_axis(x), given=given)
+    weight = dict(zip(given, rest, strict=True)).get("weight")
+    return _reduced(loss, target, ignore, weight, reduction)
 
 
 _cross_entropy = composite(
     "cross_entropy", wide(_cross_entropy_expand), params=("reduction", "given"),
-    pullback=wide_pullback(_cross_entropy_back), differentiable=(0,),
-    doc="-log softmax(x) at the target's class.",
+    differentiable=(0,), doc="-log softmax(x) at the target's class.",
 )  # fmt: skip
 
 
 def _probabilities_expand(x: Any, target: Any, *rest: Any, reduction: str, given: Names) -> Any:
     named = dict(zip(given, rest, strict=True))
-    axis = 1 if x.spec.ndim > 1 else 0
+    axis = _class_axis(x)
     if "smoothing" in named:
         s = named["smoothing"]
         target = target * (1.0 - s) + s / float(x.spec.shape[axis])
     if "weight" in named:
-        target = target * _along_classes(named["weight"], x)
+        target = target * _along_classes(named["weight"], x, axis)
     loss = -apply(sum_, (target * apply(_log_softmax, (x,), axes=(axis,)),), axes=(axis,))
     return _reduce(loss, reduction)
 
@@ -215,7 +227,7 @@ def _logits(op: str, name: str, x: Any) -> tuple[Value, int]:
     x = floating(op, name, x)
     if not x.spec.ndim:
         raise ShapeError(message(op, f"`{name}` of 0 axes", "axes (N, C, ...) or (C,)"))
-    axis = 1 if x.spec.ndim > 1 else 0
+    axis = _class_axis(x)
     if not x.spec.shape[axis]:
         raise ShapeError(message(op, f"`{name}` of shape {x.spec.shape}", "at least one class"))
     return x, axis
@@ -241,34 +253,35 @@ def _ignored(op: str, ignore_index: Any) -> Any:
     return as_number(op, as_int(op, "ignore_index", ignore_index), int64)
 
 
-def _nll_expand(x: Any, target: Any, ignore: Any, *rest: Any, reduction: str) -> Any:
-    picked = _pick(x, target, ignore, rest[0] if rest else None)
-    loss = -_at(x, picked)
-    if rest:
-        loss = loss * picked.weight
-    loss = select(picked.ignored, 0.0, loss)
-    return _reduce(loss, reduction, picked.total(x) if reduction == "mean" else None)
+def _class_score_expand(x: Any, target: Any, ignore: Any, *rest: Any, axis: int) -> Any:
+    picked = _pick(target, ignore, rest[0] if rest else None)
+    loss = -_at(x, picked, axis)
+    return select(picked.ignored, 0.0, loss * picked.weight if rest else loss)
 
 
-def _nll_back(operands: Any, results: Any, cts: Any, reduction: str) -> list[Any]:
+def _class_score_back(operands: Any, results: Any, cts: Any, axis: int) -> list[Any]:
     x, target, ignore, *rest = operands
-    picked = _pick(x, target, ignore, rest[0] if rest else None)
-    denominator = picked.total(x) if reduction == "mean" else None
-    share = _one_share(x, picked, cts[0], reduction, denominator)
-    share = share * picked.weight if rest else share
-    own = picked.spread(-share, x.spec.shape)
-    bad = not_a_number(own)
-    return [select(bad, nan, select(_hits(picked, x.spec.shape), own, 0.0))] + [None] * (2 + len(rest))
+    picked = _pick(target, ignore, rest[0] if rest else None)
+    share = -_share(x, picked, cts[0], axis)
+    own = spread(share * picked.weight if rest else share, x.spec.shape, (axis,))
+    shown = or_(_hits(x, picked, axis), not_(eq(own, own)))
+    return [select(shown, own, 0.0)] + [None] * (2 + len(rest))
 
 
-def not_a_number(x: Any) -> Any:
-    """Where x is NaN."""
-    return eq(eq(x, x), False)
+_class_score = composite(
+    "class_score", _class_score_expand, params=("axis",), pullback=_class_score_back,
+    differentiable=(0,), batch=_targets_batch, doc="-x at each target's class.",
+)  # fmt: skip
+
+
+def _nll_expand(x: Any, target: Any, ignore: Any, *rest: Any, reduction: str) -> Any:
+    loss = apply(_class_score, (x, target, ignore, *rest), axis=_class_axis(x))
+    return _reduced(loss, target, ignore, rest[0] if rest else None, reduction)
 
 
 _nll_loss = composite(
-    "nll_loss", wide(_nll_expand), params=("reduction",), pullback=wide_pullback(_nll_back),
-    differentiable=(0,), doc="-x at the target's class.",
+    "nll_loss", wide(_nll_expand), params=("reduction",), differentiable=(0,),
+    doc="-x at the target's class.",
 )  # fmt: skip
 
 
@@ -353,28 +366,37 @@ def _broadcastable(op: str, name: str, v: Any, x: Value) -> Any:
     return value
 
 
+def _limited_logs(x: Any) -> tuple[Any, Any]:
+    """log(x) and log(1 - x), at least -100."""
+    return maximum(log(x), -100.0), maximum(log1p(-x), -100.0)
+
+
+def _two_classes_expand(x: Any, target: Any) -> Any:
+    yes, no = _limited_logs(x)
+    return (target - 1.0) * no - target * yes
+
+
+def _two_classes_back(operands: Any, results: Any, cts: Any) -> list[Any]:
+    """(x - t) / max(x (1 - x), 1e-12), as PyTorch has it: finite at 0 and 1."""
+    (x, target), (ct,) = operands, cts
+    yes, no = _limited_logs(x)
+    return [ct * ((x - target) / maximum(x * (1.0 - x), 1e-12)), ct * (no - yes)]
+
+
+_two_classes = composite(
+    "two_class_loss", _two_classes_expand, pullback=_two_classes_back,
+    batch=lambda primitive, operands, flags, params: apply(primitive, all_batched(operands, flags)),
+    doc="-t log(x) - (1 - t) log(1 - x) element by element, the logarithms at least -100.",
+)  # fmt: skip
+
+
 def _bce_expand(x: Any, target: Any, *rest: Any, reduction: str) -> Any:
-    yes, no = maximum(log(x), -100.0), maximum(log1p(-x), -100.0)
-    loss = (target - 1.0) * no - target * yes
+    loss = apply(_two_classes, (x, target))
     return _reduce(loss * rest[0] if rest else loss, reduction)
 
 
-def _bce_back(operands: Any, results: Any, cts: Any, reduction: str) -> list[Any]:
-    """(x - t) / max(x (1 - x), 1e-12), as PyTorch has it: finite at 0 and 1."""
-    x, target, *rest = operands
-    share = _shares(cts[0], x.spec.shape, reduction)
-    yes, no = maximum(log(x), -100.0), maximum(log1p(-x), -100.0)
-    found = []
-    if rest:
-        loss = (target - 1.0) * no - target * yes
-        found.append(unbroadcast(share * loss, rest[0].spec.shape))
-        share = share * rest[0]
-    slope = (x - target) / maximum(x * (1.0 - x), 1e-12)
-    return [share * slope, share * (no - yes), *found]
-
-
 _bce = composite(
-    "binary_cross_entropy", wide(_bce_expand), params=("reduction",), pullback=wide_pullback(_bce_back),
+    "binary_cross_entropy", wide(_bce_expand), params=("reduction",),
     doc="-t log(x) - (1 - t) log(1 - x), the logarithms at least -100.",
 )  # fmt: skip
 

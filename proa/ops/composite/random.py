@@ -11,7 +11,7 @@ from typing import Any, Final
 from proa import dtypes
 from proa.dtypes import Dtype, bfloat16, dtype as as_dtype, float16, float32, float64, int64, uint64
 from proa.errors import ArgumentError, DtypeError, message
-from proa.ops.arithmetic import lt, minimum, or_, rem, shift_left, shift_right
+from proa.ops.arithmetic import eq, lt, minimum, or_, rem, select, shift_left, shift_right
 from proa.ops.composite.common import floating, interior, number, random_state
 from proa.ops.creation import random_bits
 from proa.ops.expand import composite
@@ -144,8 +144,10 @@ def _long(state: Any, shape: Shape) -> Any:
 
 
 def _randint_expand(state: Any, low: Any, high: Any, shape: Shape, dtype: Dtype) -> Any:
-    width = cast_to(high, uint64) - cast_to(low, uint64)
-    found = cast_to(low, uint64) + rem(_long(state, shape), width)
+    """Modulo 2^64; a width of 0 means all 2^64."""
+    first, bits = cast_to(low, uint64), _long(state, shape)
+    width = cast_to(high, uint64) - first
+    found = first + select(eq(width, 0), bits, rem(bits, width))
     return cast_to(cast_to(found, int64), dtype)
 
 
@@ -184,8 +186,8 @@ def randint(state: Any, shape: Any, low: Any, high: Any, dtype: Any = int64) -> 
 
 
 def _whole(op: str, n: int) -> Any:
-    """An int as a 0-d operand; one beyond int64 as uint64."""
-    return as_number(op, n, int64 if n < 2**63 else uint64)
+    """An int as a 0-d operand; one beyond int64 as uint64, modulo 2^64."""
+    return as_number(op, n, int64) if n < 2**63 else as_number(op, n % 2**64, uint64)
 
 
 def _bound(op: str, given: Any) -> Any:
