@@ -8,19 +8,18 @@ have no aliases: writing makes a new value and binds the handle to it.
 from __future__ import annotations
 
 import operator
+from dis import opmap
 from functools import cache
-from sys import getrefcount
+from sys import _getframe, getrefcount
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from proa.dtypes import int64, promote, weak_dtype
-from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, GradientError, IndexingError, ShapeError, message
 from proa.graph.build import current_sink
 from proa.graph.node import Value
 from proa.graph.spec import spec
-from proa.ops import operators as op
 from proa.ops.arithmetic import lt, select
 from proa.ops.indexing import dynamic_slice, dynamic_update, gather, scatter
 from proa.ops.movement import broadcast, flip, permute, reshape
@@ -78,7 +77,9 @@ def getitem(x: Any, index: Any) -> Any:
     [6, 4]
     """
     chosen = select_from(value_of("getitem", x).spec.shape, index)
-    return _shaped(_read(x, chosen), chosen.shape)
+    found = _read(x, chosen)
+    done = found is not x and found.value.spec.shape == chosen.shape
+    return found if done else apply(reshape, (found,), shape=chosen.shape)
 
 
 def _read(x: Any, chosen: Selection) -> Any:
@@ -119,16 +120,6 @@ def _permuted(x: Any, axes: tuple[int, ...]) -> Any:
     return x if axes == tuple(range(len(axes))) else apply(permute, (x,), axes=axes)
 
 
-def _shaped(x: Any, shape: Shape) -> Any:
-    """The result is a handle of its own also where nothing is left to do."""
-    made = x.value.node
-    fresh = x.value.spec.shape == shape and made is not None and made.entry.primitive in _READS
-    return x if fresh else apply(reshape, (x,), shape=shape)
-
-
-_READS: Final = (dynamic_slice, flip, gather, permute)
-
-
 # Writing.
 
 
@@ -159,7 +150,7 @@ def _written(x: Any, chosen: Selection, update: Any) -> Any:
     axes, shape = chosen.cut(x.shape), tuple([w.size for w in chosen.windows])
     if chosen.tensors:
         update = _scattered(x, chosen, update)
-    else:
+    elif not axes or update.value.spec.shape != shape:
         update = apply(reshape, (update,), shape=shape)
     if chosen.turned:
         update = apply(flip, (update,), axes=chosen.turned)
@@ -210,17 +201,17 @@ def _update(x: Any, new: Any, shape: Shape) -> Any:
     if not fits:
         raise ShapeError(message("setitem", f"a value of shape {given}", f"one that broadcasts to {shape}"))
     axes = tuple(range(len(shape) - len(given), len(shape)))
-    return apply(broadcast, (value,), shape=shape, axes=axes)
+    return value if given == shape else apply(broadcast, (value,), shape=shape, axes=axes)
 
 
 def _of_list(new: Any, dtype: Any) -> Any:
     """The value of nested lists; numbers take x's dtype as a lone number would."""
-    from proa.array import asarray
+    from proa.array import asarray, python_kind
 
-    made = asarray(new)
-    if made.dtype.rank <= dtype.rank and made.dtype is not dtype:
-        made = op.astype(made, dtype)
-    return made.value
+    kind = python_kind(new)
+    if kind is None or weak_dtype(kind()).rank > dtype.rank:
+        return asarray(new).value
+    return asarray(new, dtype=dtype).value
 
 
 def _refused(given: str, dtype: Any) -> str:
@@ -331,9 +322,9 @@ def _tensor_of(item: Any, axis: int, n: int) -> Any:
         raise IndexingError(_mask())
     if isinstance(item, (int, np.integer)):
         return None
-    if isinstance(item, (list, np.ndarray)):
+    if isinstance(item, (list, tuple, range, np.ndarray)):
         array = _array_of(item)
-        return _checked(array, axis, n)
+        return None if array.ndim == 0 else _checked(array, axis, n)
     found = getattr(item, "value", None)
     if type(found) is not Value:
         return None
@@ -350,7 +341,7 @@ def _tensor_of(item: Any, axis: int, n: int) -> Any:
 
 
 def _array_of(item: Any) -> Any:
-    if isinstance(item, list) and any(hasattr(i, "value") for i in item):
+    if isinstance(item, (list, tuple)) and any(hasattr(i, "value") for i in item):
         item = [operator.index(i) for i in item]
     try:
         array = np.asarray(item)
@@ -358,7 +349,7 @@ def _array_of(item: Any) -> Any:
         raise IndexingError(message("index", "a ragged list", "ints in a regular shape")) from None
     if array.dtype.kind == "b":
         raise IndexingError(_mask())
-    if array.size == 0 and isinstance(item, list):
+    if array.size == 0 and not isinstance(item, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
         given = f"an index of {array.dtype}"
@@ -385,85 +376,136 @@ def _mask() -> str:
 
 
 class Probe:
-    """Stands for a tensor when reference counts are learned. Its methods are entered like a
-    tensor's."""
+    """Stands for a tensor when reference counts are learned: its methods are entered alike."""
 
     def __init__(self) -> None:
-        self.seen: list[int] = []
         self.kept: Any = None
 
-    def __setitem__(self, index: list[int], new: Any) -> None:
-        index.append(getrefcount(self))
+    def __setitem__(self, seen: list[int], new: Any) -> None:
+        count = getrefcount(self)
+        seen.append(count)
 
-    def __iadd__(self, other: list[int]) -> Any:
-        other.append(getrefcount(self))
+    def __iadd__(self, seen: list[int]) -> Any:
+        count = getrefcount(self)
+        seen.append(count)
         return self
 
-    def change_(self, other: list[int]) -> Any:
-        other.append(getrefcount(self))
+    def change_(self, seen: list[int]) -> Any:
+        count = getrefcount(self)
+        seen.append(count)
         return self
 
 
 class Counts(NamedTuple):
-    """References that a method sees to its tensor, where only the expression holds it; 0 where
+    """References that a method sees to its tensor where only the expression holds it; 0 where
     that cannot be told from a tensor that somebody holds."""
 
     setitem: int
+    in_place: int
     method: int
 
 
-_GLOBAL: Any = None
+_held: Any = None
 
 
 @cache
 def counts_of_temporary() -> Counts:
-    """Learned from probes when first asked: it differs between versions of Python."""
-    global _GLOBAL
-    made: list[int] = []
-    Probe()[made] = 1
-    Probe().change_(made)
-    held: list[list[int]] = [[], []]
-    name = Probe()
-    name[held[0]] = 1
-    name.change_(held[1])
-    (lambda argument: (argument.__setitem__(held[0], 1), argument.change_(held[1])))(Probe())
+    """Learned from probes when first asked, for versions of Python differ."""
+    global _held
+    made: tuple[list[int], ...] = ([], [], [])
+    held: tuple[list[int], ...] = ([], [], [])
+    Probe()[made[0]] = 1
     box = [Probe()]
-    box[0][held[0]] = 1
-    box[0].change_(held[1])
+    made[1].append(_count_in_place(Probe()))
+    Probe().change_(made[2])
+    name = Probe()
     name.kept = Probe()
-    name.kept[held[0]] = 1
-    name.kept.change_(held[1])
-    for each in [Probe()]:
+    _held = Probe()
+    for each in box:
         each[held[0]] = 1
-        each.change_(held[1])
-    _GLOBAL = Probe()
-    _GLOBAL[held[0]] = 1
-    _GLOBAL.change_(held[1])
-    _GLOBAL = None
-    return Counts(*[m if m < min(h) else 0 for m, h in zip(made, held, strict=True)])
+        each += held[1]
+        each.change_(held[2])
+    name[held[0]] = box[0][held[0]] = name.kept[held[0]] = _held[held[0]] = 1
+    name += held[1]
+    box[0] += held[1]
+    name.kept += held[1]
+    _held += held[1]
+    _ = name.change_(held[2]), box[0].change_(held[2])
+    _ = name.kept.change_(held[2]), _held.change_(held[2])
+    _held = None
+    return Counts(*[m[0] if m[0] < min(h) else 0 for m, h in zip(made, held, strict=True)])
+
+
+class _Made:
+    """`_Made()[0] += ...` changes a temporary in place, as `x[0:2] += 1` does."""
+
+    def __getitem__(self, index: Any) -> Any:
+        return Probe()
+
+    def __setitem__(self, index: Any, new: Any) -> None:
+        """Nothing is kept."""
+
+
+def _count_in_place(probe: Any) -> int:
+    seen: list[int] = []
+    box = _Made()
+    box[0] += seen
+    return seen[0]
+
+
+def is_stored_by_caller(depth: int) -> bool:
+    """Whether the caller's instruction is `...[...] = v`, and not a call of the method by name."""
+    frame = _getframe(depth)
+    return frame.f_code.co_code[frame.f_lasti] in _STORES
+
+
+_STORES: Final = frozenset(opmap[n] for n in ("STORE_SUBSCR", "STORE_SLICE") if n in opmap)
 
 
 def refuse_temporary(x: Any, count: int) -> None:
-    """`f()[0] = v` and `x[i][j] = v` change a tensor that nobody can read afterwards."""
-    if count > counts_of_temporary().setitem:
-        return
-    given = "a tensor that only this expression holds"
-    hint = "x[i, j] = v for x[i][j] = v, or a name for it"
-    raise ArgumentError(message("setitem", given, "one that can be read afterwards", hint))
+    """`f()[0] = v` and `x[i][j] = v` change a tensor that nobody can read afterwards.
+
+    Called by `Tensor.__setitem__` with the references that it sees.
+    """
+    if count <= counts_of_temporary().setitem and is_stored_by_caller(3):
+        given = "a tensor that only this expression holds"
+        hint = "x[i, j] = v for x[i][j] = v, or a name for it"
+        raise ArgumentError(message("setitem", given, "one that can be read afterwards", hint))
 
 
-def part_of(x: Any) -> Value | None:
-    """The value of which x is a part or another view, if somebody still holds that one."""
-    value, moved = x.value, False
+def _trace(x: Any) -> tuple[Any, Value | None]:
+    """The last of the movements that x was just made by, and the value of the last that is a
+    part or a permutation."""
+    value, last, view = x.value, None, None
     while value.node is not None and value.node.entry.primitive.name in _MOVES:
         node = value.node
         if node.entry.out is node.entry.ins[0]:
             break
-        moved = moved or node.entry.primitive.name != "reshape"
-        value = node.inputs[0]
-    if value is x.value or not isinstance(value, Value):
-        return None
-    return x.value if getrefcount(value) > _held_alone() else None
+        if node.entry.primitive.name in _PARTS:
+            view = value
+        last, value = node, node.inputs[0]
+    return last, view
 
 
-_MOVES: Final = frozenset({"dynamic_slice", "slice", "permute", "reshape", "flip"})
+def _references(inputs: tuple[Any, ...]) -> int:
+    return getrefcount(inputs[0])
+
+
+_PARTS: Final = frozenset({"dynamic_slice", "slice", "permute"})
+_MOVES: Final = _PARTS | {"reshape", "flip", "broadcast"}
+_ALONE: Final = _references((Value(None, 0, spec((), int64)),))
+
+
+def is_part(x: Any) -> bool:
+    """Whether x is a part or another view of a tensor that somebody still holds."""
+    last, _ = _trace(x)
+    return last is not None and _references(last.inputs) > _ALONE
+
+
+def warn_if_part(x: Any) -> None:
+    """`y = x[0]; y += 1` leaves x alone, which is said once at the line."""
+    from proa.tensor import warn_if_view
+
+    last, view = _trace(x)
+    if view is not None and _references(last.inputs) > _ALONE:
+        warn_if_view(view)  # type: ignore[arg-type]

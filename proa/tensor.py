@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from sys import _getframe
+from sys import _getframe, getrefcount
 from typing import Any, Final, final
 from weakref import ref
 
@@ -281,8 +281,11 @@ class Tensor:
         return getitem(self, index)  # type: ignore[no-any-return]
 
     def __setitem__(self, index: Any, new: Any) -> None:
-        from proa.indexing import setitem
+        from proa.indexing import refuse_temporary, setitem, warn_if_part
 
+        count = getrefcount(self)
+        refuse_temporary(self, count)
+        warn_if_part(self)
         setitem(self, index, new)
 
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:

@@ -41,7 +41,11 @@ def run(graph: Graph, *arrays: Any) -> list[Any]:
             outs = entry.primitive.meaning(*[slots[s] for s in step.slots], **entry.named_params)
             outs = outs if isinstance(outs, tuple) else (outs,)
             for out, of in zip(outs, entry.outs, strict=True):
-                assert (out.shape, out.dtype) == (of.shape, of.dtype.numpy), (entry, out.dtype, out.shape)
+                assert (out.shape, out.dtype) == (of.shape, of.dtype.numpy), (
+                    entry,
+                    out.dtype,
+                    out.shape,
+                )
             slots += outs
     return [slots[o] for o in graph.outputs]
 
@@ -56,25 +60,6 @@ def grads(function: Any, arrays: Any, wanted: Any, cts: Any) -> list[Any]:
     """Cotangents of the wanted arrays."""
     graph = gradient_graph(record(function, *arrays), tuple(wanted))
     return run(graph, *arrays, *cts)
-
-
-def gradient(function: Any, wanted: Any) -> Any:
-    """The function (arrays, cotangents of results) -> cotangents, for `record` again."""
-
-    def inner(*values: Any) -> Any:
-        from proa.graph.build import current_sink
-        from proa.graph.rewrite import splice
-
-        builder = Builder()
-        with use_sink(builder):
-            count = len(values) - inner.results
-            outs = function(*[builder.input(v.value.spec) for v in values[:count]])
-        outs = outs if isinstance(outs, (tuple, list)) else (outs,)
-        graph = builder.graph([o.value for o in outs if o is not None])
-        return splice(current_sink(), gradient_graph(graph, tuple(wanted)), [v.value for v in values])
-
-    inner.results = 1
-    return inner
 
 
 def tangents(function: Any, arrays: Any, moved: Any) -> list[Any]:

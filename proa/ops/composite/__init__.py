@@ -1,20 +1,38 @@
 """Composites: named graphs of other operations, one recorded node each."""
 
 from proa.ops.composite.activations import (
-    elu, gelu, leaky_relu, log_sigmoid, relu, sigmoid, silu, softplus,
+    elu,
+    gelu,
+    leaky_relu,
+    log_sigmoid,
+    relu,
+    sigmoid,
+    silu,
+    softplus,
 )  # fmt: skip
 from proa.ops.composite.attention import attention
+from proa.ops.composite.cross_entropy import cross_entropy, nll_loss
 from proa.ops.composite.dropout import dropout
 from proa.ops.composite.embedding import embedding, one_hot, take, take_along_axis
 from proa.ops.composite.linear import einsum, linear, outer, tensordot, vecdot
 from proa.ops.composite.losses import (
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, huber_loss, kl_div,
-    l1_loss, mse_loss, nll_loss, smooth_l1_loss,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    mse_loss,
+    smooth_l1_loss,
 )  # fmt: skip
 from proa.ops.composite.normalisation import batch_norm, group_norm, layer_norm, rms_norm
 from proa.ops.composite.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool
 from proa.ops.composite.random import (
-    bernoulli, categorical, normal, permutation, randint, uniform,
+    bernoulli,
+    categorical,
+    normal,
+    permutation,
+    randint,
+    uniform,
 )  # fmt: skip
 from proa.ops.composite.statistics import log_softmax, logsumexp, mean, softmax, std, var
 

@@ -11,7 +11,13 @@ from typing import Any, Final
 from proa.errors import DtypeError, message
 from proa.ops.arithmetic import le, lt, select
 from proa.ops.composite.common import (
-    batch_first, choice, floating, interior, number, wide, wide_pullback,
+    batch_first,
+    choice,
+    floating,
+    interior,
+    number,
+    wide,
+    wide_pullback,
 )  # fmt: skip
 from proa.ops.expand import composite
 from proa.ops.functions import erf, exp, expm1, log1p, tanh

@@ -10,13 +10,23 @@ from proa.errors import ArgumentError, ShapeError, message
 from proa.graph.node import Value
 from proa.ops.arithmetic import eq, inf, le, select
 from proa.ops.composite.common import (
-    flag, floating, interior, kept, matched, number, optional, random_state, stopped,
-    wide, wide_pullback,
+    batch_inside,
+    flag,
+    floating,
+    interior,
+    kept,
+    matched,
+    number,
+    optional,
+    random_state,
+    stopped,
+    wide,
+    wide_pullback,
 )  # fmt: skip
 from proa.ops.composite.dropout import keep_factor
 from proa.ops.contraction import LETTERS, dot
 from proa.ops.creation import iota
-from proa.ops.expand import COMPOSITE, composite
+from proa.ops.expand import composite
 from proa.ops.families.elementwise import unbroadcast
 from proa.ops.functions import exp
 from proa.ops.movement import zeros
@@ -83,7 +93,9 @@ def _factor(named: dict[str, Any], like: Any) -> Any:
     return keep_factor(named["state"], named["p"], like.spec.shape, like.spec.dtype)
 
 
-def _attention_expand(q: Any, k: Any, v: Any, scale: Any, *rest: Any, causal: bool, given: Names) -> Any:
+def _attention_expand(
+    q: Any, k: Any, v: Any, scale: Any, *rest: Any, causal: bool, given: Names
+) -> Any:
     if not k.spec.shape[-2]:
         return zeros((*q.spec.shape[:-1], v.spec.shape[-1]), q.spec)
     named = dict(zip(given, rest, strict=True))
@@ -93,9 +105,7 @@ def _attention_expand(q: Any, k: Any, v: Any, scale: Any, *rest: Any, causal: bo
     return _Heads(q, k).of_many(small, v, "LS", "SE", "LE") / total
 
 
-def _attention_back(
-    operands: Any, results: Any, cts: Any, causal: bool, given: Names
-) -> list[Any]:
+def _attention_back(operands: Any, results: Any, cts: Any, causal: bool, given: Names) -> list[Any]:
     """With weights P, factors D of dropout and dP = D (ct v^T): dS = P (dP - ct . y)."""
     q, k, v, scale, *rest = operands
     (y,), (ct,) = results, cts
@@ -127,7 +137,7 @@ def _attention_batch(primitive: Any, operands: Any, flags: Any, params: dict[str
     """Where q, k and v are batched the batch is one more leading axis; a mask stays aligned."""
     if all(flags[:3]) and not any(flags[3:]) and "state" not in params["given"]:
         return apply(primitive, operands, **params)
-    return COMPOSITE.batch(primitive, operands, flags, params)
+    return batch_inside(primitive, operands, flags, params)
 
 
 _attention = composite(
@@ -174,9 +184,13 @@ def attention(
         p, state = number(op, "dropout_p", dropout_p, inner, 0.0, 1.0), random_state(op, state)
     elif number_of(dropout_p) != 0:
         hint = "state=..., or dropout_p=0.0"
-        raise ArgumentError(message(op, f"dropout_p {dropout_p!r:.40} without a state", "both", hint))
+        raise ArgumentError(
+            message(op, f"dropout_p {dropout_p!r:.40} without a state", "both", hint)
+        )
     given, rest = optional(mask=mask, state=state, p=p)
-    return apply(_attention, (q, k, v, factor, *rest), causal=flag(op, "causal", causal), given=given)
+    return apply(
+        _attention, (q, k, v, factor, *rest), causal=flag(op, "causal", causal), given=given
+    )
 
 
 def _check_shapes(q: Value, k: Value, v: Value) -> tuple[int, ...]:

@@ -24,6 +24,8 @@ from proa.ops.reductions import spread, sum_
 from proa.shapes import Shape
 
 NARROW: Final = frozenset({float16, bfloat16})
+REDUCTIONS: Final = ("mean", "sum", "none")
+Names = tuple[str, ...]
 
 
 # Arguments.
@@ -116,7 +118,7 @@ def random_state(op: str, state: Any) -> Value:
     return shaped(op, "state", value, (4,))
 
 
-def optional(**named: Any) -> tuple[tuple[str, ...], list[Any]]:
+def optional(**named: Any) -> tuple[Names, list[Any]]:
     """The names and the values of the operands that are there, in order."""
     present = {name: value for name, value in named.items() if value is not None}
     return tuple(present), list(present.values())
@@ -175,7 +177,7 @@ def stopped(x: Any) -> Any:
     return apply(bitcast, (bits,), dtype=dtype)
 
 
-# Axes.
+# Axes and reductions.
 
 
 def count(shape: Shape, axes: tuple[int, ...]) -> int:
@@ -199,10 +201,24 @@ def deviation(x: Any, axes: tuple[int, ...]) -> Any:
     return x - mean_of(x, axes)
 
 
+def reduced(loss: Any, reduction: str) -> Any:
+    """A loss as it is, its sum, or its mean over all elements."""
+    if reduction == "none":
+        return loss
+    total = apply(sum_, (loss,), axes=tuple(range(loss.spec.ndim)))
+    return total if reduction == "sum" else total / float(loss.spec.size)
+
+
+def batch_inside(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
+    """What composites do unless they have a rule: the expansion is batched."""
+    assert COMPOSITE.batch is not None
+    return COMPOSITE.batch(primitive, operands, flags, params)
+
+
 def batch_first(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
     """Where only the first operand is batched the composite stays whole; its axes move by one."""
     if any(flags[1:]):
-        return COMPOSITE.batch(primitive, operands, flags, params)
+        return batch_inside(primitive, operands, flags, params)
     if "axes" in params:
         params = params | {"axes": shifted(params["axes"])}
     return apply(primitive, operands, **params)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from proa.dtypes import dtype as as_dtype, int64
+from proa.dtypes import dtype as as_dtype
+from proa.dtypes import int64
 from proa.errors import ArgumentError, ShapeError, message
 from proa.ops.arithmetic import eq, lt, select
-from proa.ops.composite.common import floating, integers, optional, stopped
+from proa.ops.composite.common import batch_inside, floating, integers, optional, stopped
 from proa.ops.creation import iota
-from proa.ops.expand import COMPOSITE, composite
+from proa.ops.expand import composite
 from proa.ops.indexing import gather, take_along
 from proa.ops.movement import broadcast
 from proa.ops.operators import broadcast_to, moveaxis
@@ -30,7 +31,7 @@ def _embedding_expand(weight: Any, indices: Any, *rest: Any) -> Any:
 def _embedding_batch(primitive: Any, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
     """Batched indices are indices of one more axis."""
     if flags[0] or any(flags[2:]):
-        return COMPOSITE.batch(primitive, operands, flags, params)
+        return batch_inside(primitive, operands, flags, params)
     return apply(primitive, operands, **params)
 
 

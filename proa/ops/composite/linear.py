@@ -9,8 +9,8 @@ from proa.errors import ArgumentError, ShapeError, message
 from proa.ops.composite.common import batch_first, floating, matched, optional, shaped, wide
 from proa.ops.contraction import LETTERS, dot
 from proa.ops.expand import composite
-from proa.ops.operators import reshape
 from proa.ops.movement import permute
+from proa.ops.operators import reshape
 from proa.ops.primitive import apply, promoted, value_of
 from proa.ops.reductions import sum_
 from proa.shapes import as_axis, as_int, broadcast_shapes
@@ -53,7 +53,9 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     if len(b) != 2:
         raise ShapeError(message(op, f"`weight` of shape {b}", "axes (out, in)"))
     if not a or a[-1] != b[1]:
-        raise ShapeError(message(op, f"`x` of shape {a} with `weight` of shape {b}", f"a last axis of {b[1]}"))
+        raise ShapeError(
+            message(op, f"`x` of shape {a} with `weight` of shape {b}", f"a last axis of {b[1]}")
+        )
     if bias is not None:
         bias = shaped(op, "bias", matched(op, "bias", bias, x.spec.dtype), b[:1])
     given, rest = optional(bias=bias)
@@ -159,7 +161,9 @@ def _canonical(equation: str, shapes: Sequence[Any]) -> str:
         out = out.replace("...", dots, 1)
     if len(set(out)) != len(out) or not set(out) <= set("".join(named)):
         given = f"{equation!r} with result {out!r}"
-        raise ArgumentError(message("einsum", given, "each letter of the result once, from the operands"))
+        raise ArgumentError(
+            message("einsum", given, "each letter of the result once, from the operands")
+        )
     _check_sizes(equation, named, shapes, dots)
     return ",".join(named) + "->" + out
 
@@ -173,7 +177,9 @@ def _term(equation: str, term: str, ndim: int, free: list[str]) -> tuple[str, in
         raise ArgumentError(message("einsum", given, "one letter for each axis"))
     if len(set(plain)) != len(plain):
         given = f"a letter twice in {term!r} of {equation!r}"
-        raise ArgumentError(message("einsum", given, "distinct letters in an operand", "a mask or a gather"))
+        raise ArgumentError(
+            message("einsum", given, "distinct letters in an operand", "a mask or a gather")
+        )
     return term.replace("...", "\0" * depth, 1), depth
 
 
@@ -211,10 +217,14 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
     else:
         n = as_int(op, "axes", axes)
         if not 0 <= n <= min(a.ndim, b.ndim):
-            raise ArgumentError(message(op, f"axes {n} of {a.ndim} and {b.ndim} axes", "at most both"))
+            raise ArgumentError(
+                message(op, f"axes {n} of {a.ndim} and {b.ndim} axes", "at most both")
+            )
         mine, other = list(range(a.ndim - n, a.ndim)), list(range(n))
     if len(mine) != len(other) or len(set(mine)) != len(mine) or len(set(other)) != len(other):
-        raise ArgumentError(message(op, f"axes {mine} and {other}", "as many distinct axes in both"))
+        raise ArgumentError(
+            message(op, f"axes {mine} and {other}", "as many distinct axes in both")
+        )
     if any(a.shape[i] != b.shape[j] for i, j in zip(mine, other, strict=True)):
         given = f"shapes {a.shape} and {b.shape} along {mine} and {other}"
         raise ShapeError(message(op, given, "equal sizes"))
@@ -241,7 +251,9 @@ def vecdot(x: Any, y: Any, axis: int = -1) -> Any:
         raise ArgumentError(message(op, f"axis {axis}", f"-{least} <= axis <= -1"))
     shapes = [v.spec.shape for v in values]
     if shapes[0][n] != shapes[1][n]:
-        raise ShapeError(message(op, f"shapes {shapes[0]} and {shapes[1]}", f"equal sizes along axis {n}"))
+        raise ShapeError(
+            message(op, f"shapes {shapes[0]} and {shapes[1]}", f"equal sizes along axis {n}")
+        )
     full = broadcast_shapes(op, shapes)
     letters = LETTERS[: len(full)]
     terms = [letters[len(full) - len(s) :] for s in shapes]

@@ -8,8 +8,20 @@ from proa import dtypes
 from proa.errors import ArgumentError, ShapeError, message
 from proa.graph.node import Value
 from proa.ops.composite.common import (
-    batch_first, count, deviation, flag, floating, interior, matched, mean_of, number, optional,
-    shaped, stopped, wide, wide_pullback,
+    batch_first,
+    count,
+    deviation,
+    flag,
+    floating,
+    interior,
+    matched,
+    mean_of,
+    number,
+    optional,
+    shaped,
+    stopped,
+    wide,
+    wide_pullback,
 )  # fmt: skip
 from proa.ops.expand import composite
 from proa.ops.families.elementwise import unbroadcast
@@ -106,7 +118,9 @@ def _normalised(op: str, x: Any, normalized_shape: Any) -> tuple[Value, Shape]:
 def _parameters(op: str, x: Value, shape: Shape, **named: Any) -> tuple[Names, list[Any]]:
     """Weight and bias, checked, of those that are given."""
     found = {
-        name: None if v is None else shaped(op, name, matched(op, name, v, x.spec.dtype, True), shape)
+        name: None
+        if v is None
+        else shaped(op, name, matched(op, name, v, x.spec.dtype, True), shape)
         for name, v in named.items()
     }
     return optional(**found)
@@ -223,7 +237,9 @@ _batch_norm = composite(
 def _running_expand(old_mean: Any, old_var: Any, center: Any, variance: Any, m: Any, n: int) -> Any:
     def moved(old: Any, new: Any) -> Any:
         inner = interior(old.spec.dtype)
-        mixed = cast_to(old, inner) * (1.0 - cast_to(m, inner)) + cast_to(new, inner) * cast_to(m, inner)
+        mixed = cast_to(old, inner) * (1.0 - cast_to(m, inner)) + cast_to(new, inner) * cast_to(
+            m, inner
+        )
         return cast_to(stopped(mixed), old.spec.dtype)
 
     return moved(old_mean, center), moved(old_var, variance * (n / (n - 1.0)))

@@ -62,13 +62,22 @@ def _padded(x: Any, low: Sizes, high: Sizes, fill: Any) -> Any:
 
 
 def _windows(
-    x: Any, kernel: Sizes, stride: Sizes, padding: Sizes, dilation: Sizes, ceil: bool, fill: Any, join: Any
+    x: Any,
+    kernel: Sizes,
+    stride: Sizes,
+    padding: Sizes,
+    dilation: Sizes,
+    ceil: bool,
+    fill: Any,
+    join: Any,
 ) -> Any:
     """Every window joined, axis by axis."""
     first, shape = x.spec.ndim - len(kernel), x.spec.shape
     outs = [
         _count(n, *of, ceil)
-        for n, of in zip(shape[first:], zip(kernel, stride, padding, dilation, strict=True), strict=True)
+        for n, of in zip(
+            shape[first:], zip(kernel, stride, padding, dilation, strict=True), strict=True
+        )
     ]
     rows = zip(shape[first:], outs, kernel, stride, padding, dilation, strict=True)
     high = tuple([max(0, (o - 1) * s + (k - 1) * d + 1 - n - p) for n, o, k, s, p, d in rows])

@@ -9,7 +9,8 @@ from math import pi
 from typing import Any, Final
 
 from proa import dtypes
-from proa.dtypes import Dtype, bfloat16, dtype as as_dtype, float16, float32, float64, int64, uint64
+from proa.dtypes import Dtype, bfloat16, float16, float32, float64, int64, uint64
+from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, message
 from proa.ops.arithmetic import eq, lt, minimum, or_, rem, select, shift_left, shift_right
 from proa.ops.composite.common import floating, interior, number, random_state
@@ -35,7 +36,11 @@ def _word(bits: Any, index: int) -> Any:
     shape = bits.spec.shape
     low = (0,) * (len(shape) - 1)
     one = apply(
-        slice_, (bits,), starts=(*low, index), stops=(*shape[:-1], index + 1), strides=(1,) * len(shape)
+        slice_,
+        (bits,),
+        starts=(*low, index),
+        stops=(*shape[:-1], index + 1),
+        strides=(1,) * len(shape),
     )
     return reshape(one, shape[:-1])
 
@@ -130,7 +135,9 @@ def normal(state: Any, shape: Any, dtype: Any = None) -> Any:
     (2, 3)
     """
     of = _float_dtype("normal", dtype)
-    return apply(_normal, (random_state("normal", state),), shape=as_shape("normal", shape), dtype=of)
+    return apply(
+        _normal, (random_state("normal", state),), shape=as_shape("normal", shape), dtype=of
+    )
 
 
 # Integers.
@@ -195,7 +202,9 @@ def _bound(op: str, given: Any) -> Any:
         return _whole(op, as_int(op, "bound", given))
     value = value_of(op, given)
     if value.spec.shape != () or value.spec.dtype not in INT:
-        raise DtypeError(message(op, f"a bound of {value.spec}", "an int or an int64 tensor of 0 axes"))
+        raise DtypeError(
+            message(op, f"a bound of {value.spec}", "an int or an int64 tensor of 0 axes")
+        )
     return cast_to(value, int64)
 
 
@@ -248,7 +257,9 @@ def bernoulli(state: Any, p: Any, shape: Any = None) -> Any:
     p = floating(op, "p", p)
     size = p.spec.shape if shape is None else as_shape(op, shape)
     if p.spec.shape not in ((), size):
-        raise ArgumentError(message(op, f"`p` of shape {p.spec.shape} for shape {size}", "one shape"))
+        raise ArgumentError(
+            message(op, f"`p` of shape {p.spec.shape} for shape {size}", "one shape")
+        )
     return apply(_bernoulli, (random_state(op, state), p), shape=size)
 
 
@@ -287,5 +298,3 @@ def categorical(state: Any, logits: Any, axis: int = -1) -> Any:
     logits = floating(op, "logits", logits)
     axis = as_axis(op, axis, logits.spec.ndim)
     return apply(_categorical, (random_state(op, state), logits), axis=axis)
-
-

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from proa.errors import ArgumentError, message
 from proa.ops.arithmetic import eq, inf, maximum, select
 from proa.ops.composite.common import (
-    batch_first, count, deviation, flag, floating, interior, kept, number, stopped, wide,
+    batch_first,
+    count,
+    deviation,
+    flag,
+    floating,
+    interior,
+    kept,
+    number,
+    stopped,
+    wide,
     wide_pullback,
 )  # fmt: skip
 from proa.ops.expand import composite
@@ -132,17 +141,31 @@ def std(x: Any, axis: Any = None, correction: Any = 0.0, keepdims: bool = False)
 # The softmax family. The exact maximum comes first, so that no exponential overflows.
 
 
-def shift_and_log(x: Any, axes: Axes) -> tuple[Any, Any]:
-    """The maximum m over axes and log(sum(e^(x - m))), both reduced: log softmax is
-    (x - m) - that. NaN where every x is -inf or one is inf."""
-    m = stopped(apply(max_, (x,), axes=axes))
-    small = exp(x - spread(m, x.spec.shape, axes))
-    return m, log(apply(sum_, (small,), axes=axes))
+class Stable(NamedTuple):
+    """Of x over axes: the exact maximum m (reduced), x - m, e^(x - m), and its sum (reduced)."""
+
+    top: Any
+    shifted: Any
+    small: Any
+    total: Any
 
 
-def log_probabilities(x: Any, m: Any, total: Any, axes: Axes) -> Any:
-    """log softmax from what `shift_and_log` found."""
-    return (x - spread(m, x.spec.shape, axes)) - spread(total, x.spec.shape, axes)
+def stable(x: Any, axes: Axes) -> Stable:
+    """What softmax and log softmax are made of. NaN where every x is -inf or one is inf."""
+    top = stopped(apply(max_, (x,), axes=axes))
+    shifted = x - spread(top, x.spec.shape, axes)
+    small = exp(shifted)
+    return Stable(top, shifted, small, apply(sum_, (small,), axes=axes))
+
+
+def probabilities(of: Stable, axes: Axes) -> Any:
+    """Softmax."""
+    return of.small / spread(of.total, of.small.spec.shape, axes)
+
+
+def log_probabilities(of: Stable, axes: Axes) -> Any:
+    """Log softmax."""
+    return of.shifted - spread(log(of.total), of.small.spec.shape, axes)
 
 
 def _logsumexp_expand(x: Any, axes: Axes, keepdims: bool) -> Any:
@@ -184,11 +207,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
 
 
 def _softmax_expand(x: Any, axes: Axes) -> Any:
-    if not x.spec.size:
-        return positive(x)
-    m = stopped(apply(max_, (x,), axes=axes))
-    small = exp(x - spread(m, x.spec.shape, axes))
-    return small / spread(apply(sum_, (small,), axes=axes), x.spec.shape, axes)
+    return probabilities(stable(x, axes), axes) if x.spec.size else positive(x)
 
 
 def _softmax_back(operands: Any, results: Any, cts: Any, axes: Axes) -> list[Any]:
@@ -218,7 +237,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 
 def _log_softmax_expand(x: Any, axes: Axes) -> Any:
-    return log_probabilities(x, *shift_and_log(x, axes), axes) if x.spec.size else positive(x)
+    return log_probabilities(stable(x, axes), axes) if x.spec.size else positive(x)
 
 
 def _log_softmax_back(operands: Any, results: Any, cts: Any, axes: Axes) -> list[Any]:
