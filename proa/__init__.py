@@ -1,1 +1,27 @@
-"""Proa: deep learning on one lazily recorded graph."""
+"""Proa: deep learning on one lazily recorded graph.
+
+>>> import proa as pa
+>>> x = pa.asarray([1.0, 2.0, 3.0])
+>>> (x * x).sum().item()
+14.0
+"""
+
+from __future__ import annotations
+
+from proa import tree
+from proa.array import *  # noqa: F403
+from proa.array import __all__ as _array_names
+from proa.autograd import grad, jvp, value_and_grad, vjp
+from proa.capture.custom import custom_vjp
+from proa.capture.jit import jit
+from proa.capture.vmap import vmap
+from proa.dtypes import (
+    Dtype, bfloat16, complex64, complex128, finfo, float8_e4m3fn, float8_e5m2, float16, float32,
+    float64, iinfo, int8, int16, int32, int64, isdtype, uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from proa.dtypes import bool_ as bool  # noqa: A004
+from proa.explain import debug, explain, print  # noqa: A004
+from proa.record.boundary import sync
+from proa.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+
+__version__ = "0.1.0"

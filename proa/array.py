@@ -27,7 +27,7 @@ from proa.errors import ArgumentError, DeviceError, DtypeError, MissingExtra, Sh
 from proa.graph.build import current_sink
 from proa.graph.node import Value
 from proa.graph.spec import spec
-from proa.indexing import counts_of_temporary, getitem, part_of, warn_if_part
+from proa.indexing import counts_of_temporary, getitem, is_part, warn_if_part
 from proa.ops import arithmetic as ar
 from proa.ops import composite as cp
 from proa.ops import functions as fn
@@ -36,7 +36,7 @@ from proa.ops import operators as op
 from proa.ops import scans
 from proa.ops.creation import iota
 from proa.ops.indexing import dynamic_slice, take_along
-from proa.ops.primitive import REAL, apply, as_number, number_of, value_of
+from proa.ops.primitive import apply, as_number, number_of, promoted, value_of
 from proa.record.live import thread
 from proa.shapes import as_axes, as_axis, as_int, as_shape, broadcast_shapes
 from proa.tensor import Tensor, assign, copy_of, moved
@@ -88,15 +88,17 @@ def _again(x: Tensor) -> Tensor:
 
 def _need_tensor(name: str, *operands: Any) -> None:
     """Numbers alone have no dtype and no device: at least one operand is a tensor."""
-    if builtins.all(number_of(o) is not None for o in operands):
-        given = "the number" + "s " * (len(operands) > 1) + " and ".join(f"{o!r:.40}" for o in operands)
-        raise DtypeError(message(name, given.replace("number", "number ", 1).replace("  ", " "), "a tensor", "pa.asarray(...)"))
+    for o in operands:
+        if number_of(o) is None:
+            return
+    given = "only " + " and ".join(f"{o!r:.40}" for o in operands)
+    raise DtypeError(message(name, given, "a tensor", "pa.asarray(...)"))
 
 
 # Making tensors.
 
 
-def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: builtins.bool | None = None) -> Tensor:
+def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor of what is given; everything but a tensor is copied now.
 
     Python numbers and nested lists of them: floats take the default dtype (float32), ints int64,
@@ -126,10 +128,10 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: builtins.bool
 
 
 tensor = asarray
-_PYTHON: Final = frozenset({builtins.bool, int, float, complex})
+_PYTHON: Final = frozenset({bool, int, float, complex})
 
 
-def _of_tensor(x: Tensor, dtype: Dtype | None, where: Any, copy: builtins.bool | None) -> Tensor:
+def _of_tensor(x: Tensor, dtype: Dtype | None, where: Any, copy: bool | None) -> Tensor:
     home = None if where is None else as_device(where)
     found = x if dtype is None else op.astype(x, dtype)
     if home is not None:
@@ -161,6 +163,15 @@ def _kinds(obj: Any) -> set[type]:
             return found
         level = [p for part in level for p in part if isinstance(p, (list, tuple))]
     raise ShapeError(message("asarray", "lists nested deeper than 64", "at most 64 axes"))
+
+
+def python_kind(obj: Any) -> type | None:
+    """The highest type among nested lists of Python numbers (bool of none); None if another
+    type is among them."""
+    kinds = _kinds(obj)
+    if not kinds <= _PYTHON:
+        return None
+    return [k for k in (bool, int, float, complex) if k in kinds or k is bool][-1]
 
 
 def _stacked(obj: Any) -> Any:
@@ -204,7 +215,7 @@ def _natural(array: Any) -> Dtype:
     return dtypes.complex128 if dtypes.default_float() is dtypes.float64 else dtypes.complex64
 
 
-def _held(array: Any, target: Dtype, python: builtins.bool) -> Any:
+def _held(array: Any, target: Dtype, python: bool) -> Any:
     """The array in a dtype; ints must fit."""
     if target.kind == "int" and python and array.dtype.kind in "iuO" and array.size:
         low, high, info = array.min(), array.max(), dtypes.iinfo(target)
@@ -239,7 +250,7 @@ def from_numpy(array: Any) -> Tensor:
     return asarray(array)
 
 
-def from_dlpack(x: Any, device: Any = None, copy: builtins.bool | None = None) -> Tensor:
+def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
     """A tensor with a copy of what another library exports by DLPack.
 
     >>> import numpy, proa as pa
@@ -418,7 +429,7 @@ def arange(
 def _plain(name: str, given: Any) -> int | float:
     """A Python int or float from a real number or a tensor of one."""
     number = given.item() if isinstance(given, (Tensor, np.ndarray)) else number_of(given)
-    if number is None or isinstance(number, (builtins.bool, complex)):
+    if number is None or isinstance(number, (bool, complex)):
         raise DtypeError(message(name, f"{given!r:.60}", "a real number"))
     if number != number or number in (inf, -inf):
         raise ArgumentError(message(name, f"{number}", "a finite number"))
@@ -426,7 +437,7 @@ def _plain(name: str, given: Any) -> int | float:
 
 
 def linspace(
-    start: Any, stop: Any, num: int, dtype: Any = None, device: Any = None, endpoint: builtins.bool = True
+    start: Any, stop: Any, num: int, dtype: Any = None, device: Any = None, endpoint: bool = True
 ) -> Tensor:
     """`num` numbers evenly from start to stop, stop included if `endpoint`.
 
@@ -437,7 +448,7 @@ def linspace(
     (count,) = as_shape("linspace", as_int("linspace", "num", num))
     a, b = _plain("linspace", start), _plain("linspace", stop)
     target = _new_dtype(dtype)
-    numbers = np.linspace(a, b, count, endpoint=builtins.bool(endpoint), dtype=np.float64)
+    numbers = np.linspace(a, b, count, endpoint=bool(endpoint), dtype=np.float64)
     return _constant(_held(numbers, target, False), target, device)
 
 
@@ -454,7 +465,7 @@ def eye(n_rows: int, n_cols: int | None = None, k: int = 0, dtype: Any = None, d
     return op.astype(ar.eq(columns, rows + offset), _new_dtype(dtype))  # type: ignore[no-any-return]
 
 
-def _triangle(name: str, x: Any, k: int, lower: builtins.bool) -> Any:
+def _triangle(name: str, x: Any, k: int, lower: bool) -> Any:
     shape = op.spec_of(name, x).shape
     if len(shape) < 2:
         raise ShapeError(message(name, f"shape {shape}", "at least 2 axes"))
@@ -533,10 +544,6 @@ def _function(name: str, arity: int, does: Callable[..., Any], formula: str, giv
     return _public(function)
 
 
-def _negative(x: Any) -> Any:
-    return fn.neg(x)
-
-
 def _ceil_of(x: Any) -> Any:
     return -fn.floor(-x) if op.spec_of("ceil", x).dtype.is_inexact else op.positive(x)
 
@@ -567,9 +574,7 @@ def _signbit(x: Any) -> Any:
 
 
 def _copysign(x: Any, y: Any) -> Any:
-    x, y = op.promoted(ar.pow, (x, y))
-    if not x.value.spec.dtype.is_inexact:
-        x, y = (op.astype(v, dtypes.default_float()) for v in (x, y))
+    x, y = _floats(x, y)
     return ar.select(ar.eq(_signbit(x), _signbit(y)), x, -x)
 
 
@@ -614,9 +619,7 @@ def _logaddexp(x: Any, y: Any) -> Any:
 
 def _hypot(x: Any, y: Any) -> Any:
     """The larger times sqrt(1 + r^2), r the ratio: no overflow before the result's own."""
-    x, y = op.promoted(fn_div, (x, y))
-    if not x.value.spec.dtype.is_inexact:
-        x, y = (op.astype(v, dtypes.default_float()) for v in (x, y))
+    x, y = _floats(x, y)
     a, b = fn.abs(x), fn.abs(y)
     big, small = ar.maximum(a, b), ar.minimum(a, b)
     ratio = small / ar.select(ar.eq(big, 0.0), 1.0, big)
@@ -624,7 +627,9 @@ def _hypot(x: Any, y: Any) -> Any:
     return ar.select(_isinf(x) | _isinf(y), inf, length)
 
 
-fn_div = ar.pow
+def _floats(x: Any, y: Any) -> Any:
+    """Both in the one float dtype in which they meet."""
+    return [_float(v) for v in promoted(ar.pow, (x, y))]
 
 
 def _truth(x: Any) -> Any:
@@ -633,11 +638,7 @@ def _truth(x: Any) -> Any:
 
 
 def _logical(function: Any) -> Any:
-    return lambda x, y: function(*[_truth(v) if number_of(v) is None else builtins.bool(v) for v in (x, y)])
-
-
-def _bitwise(function: Any) -> Any:
-    return lambda x, y: function(x, y)
+    return lambda x, y: function(*[_truth(v) if number_of(v) is None else bool(v) for v in (x, y)])
 
 
 abs = _function("abs", 1, fn.abs, "|x|. The derivative at 0 is 0.", "[-1.5, 2.0]", "[1.5, 2.0]")
@@ -700,3 +701,599 @@ subtract = _function("subtract", 2, ar.sub, "x1 - x2.", "[5, 2]; [3, 4]", "[2, -
 tan = _function("tan", 1, _tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
 tanh = _function("tanh", 1, fn.tanh, "The hyperbolic tangent.", "[0.0]", "[0.0]")
 trunc = _function("trunc", 1, _trunc, "x without its fraction.", "[1.7, -1.7]", "[1.0, -1.0]")
+
+
+@_public
+def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
+    """x1 where the condition holds, else x2. Two numbers make a tensor of the default dtype.
+
+    >>> import proa as pa
+    >>> pa.where(pa.asarray([True, False]), 1.0, 2.0).tolist()
+    [1.0, 2.0]
+    """
+    _need_tensor("where", condition, x1, x2)
+    numbers = [number_of(x) for x in (x1, x2)]
+    if builtins.all(n is not None for n in numbers):
+        target = _natural(np.asarray(numbers))
+        x1, x2 = (as_number("where", n, target) for n in numbers)
+    return op.where(condition, x1, x2)  # type: ignore[no-any-return]
+
+
+@_public
+def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+    """x limited to min <= x <= max, each a number or a tensor; the gradient passes at the bounds.
+
+    >>> import proa as pa
+    >>> pa.clip(pa.asarray([-2.0, 0.5, 2.0]), -1.0, 1.0).tolist()
+    [-1.0, 0.5, 1.0]
+    """
+    _need_tensor("clip", x)
+    return op.clip(x, min, max)  # type: ignore[no-any-return]
+
+
+@_public
+def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Tensor:
+    """x in another dtype. Floats that an integer dtype cannot hold saturate, NaN becomes 0.
+
+    >>> import proa as pa
+    >>> pa.astype(pa.asarray([1.7, -1.7]), pa.int32).tolist()
+    [1, -1]
+    """
+    _need_tensor("astype", x)
+    found = op.astype(x, dtype)
+    return found if device is None else moved(asarray(found), as_device(device))
+
+
+# Over axes.
+
+
+def _over_axes(name: str, function: Call) -> Call:
+    """A reduction: a number alone is refused."""
+
+    @wraps(function)
+    def call(x: Any, /, *args: Any, **options: Any) -> Any:
+        _need_tensor(name, x)
+        return function(x, *args, **options)
+
+    return _public(call)  # type: ignore[return-value]
+
+
+all = _over_axes("all", op.all)
+any = _over_axes("any", op.any)
+argmax = _over_axes("argmax", op.argmax)
+argmin = _over_axes("argmin", op.argmin)
+logsumexp = _over_axes("logsumexp", cp.logsumexp)
+log_softmax = _over_axes("log_softmax", cp.log_softmax)
+max = _over_axes("max", op.max)
+mean = _over_axes("mean", cp.mean)
+min = _over_axes("min", op.min)
+softmax = _over_axes("softmax", cp.softmax)
+std = _over_axes("std", cp.std)
+sum = _over_axes("sum", op.sum)
+var = _over_axes("var", cp.var)
+
+
+@_public
+def count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
+    """How many elements differ from 0 over axes (all if None), int64.
+
+    >>> import proa as pa
+    >>> pa.count_nonzero(pa.asarray([[1, 0], [2, 3]]), axis=0).tolist()
+    [2, 1]
+    """
+    _need_tensor("count_nonzero", x)
+    return op.sum(op.astype(_truth(x), int64), axis, keepdims=keepdims)  # type: ignore[no-any-return]
+
+
+@_public
+def cumulative_sum(
+    x: Any, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """Sums of the first 1, 2, 3, ... elements along an axis, which may be left out where x has one
+    only; with `include_initial` a 0 comes first. Small integers and bool are added as int64.
+
+    >>> import proa as pa
+    >>> pa.cumulative_sum(pa.asarray([1, 2, 3])).tolist()
+    [1, 3, 6]
+    """
+    given = value_of("cumulative_sum", x).spec
+    if axis is None and given.ndim != 1:
+        hint = "axis=0"
+        raise ArgumentError(message("cumulative_sum", f"no axis for {given.ndim} axes", "an axis", hint))
+    a = as_axis("cumulative_sum", 0 if axis is None else axis, given.ndim)
+    if dtype is not None:
+        x = op.astype(x, dtype)
+    elif not given.dtype.is_inexact:
+        x = op.astype(x, int64 if given.dtype.signed or given.dtype is bool_ else dtypes.uint64)
+    found = apply(scans.cumsum, (x,), axis=a, reverse=False)
+    if not include_initial:
+        return found  # type: ignore[no-any-return]
+    grow = tuple([int(i == a) for i in range(given.ndim)])
+    none = (0,) * given.ndim
+    return mv.pad(found, low=grow, high=none, interior=none)  # type: ignore[no-any-return]
+
+
+@_public
+def diff(x: Any, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
+    """The n-th differences of neighbours along an axis.
+
+    >>> import proa as pa
+    >>> pa.diff(pa.asarray([1, 4, 9])).tolist()
+    [3, 5]
+    """
+    a = as_axis("diff", axis, value_of("diff", x).spec.ndim)
+    if as_int("diff", "n", n) < 0:
+        raise ArgumentError(message("diff", f"n {n}", "n >= 0"))
+    around = [t for t in (prepend, x, append) if t is not None]
+    x = op.concat(around, a) if len(around) > 1 else asarray(x)
+    before = (slice(None),) * a
+    for _ in range(n):
+        later, earlier = (getitem(x, (*before, s)) for s in (slice(1, None), slice(None, -1)))
+        x = op.not_equal(later, earlier) if x.dtype is bool_ else later - earlier
+    return x  # type: ignore[no-any-return]
+
+
+# Products.
+
+matmul = _public(op.matmul)
+einsum = _public(cp.einsum)
+outer = _public(cp.outer)
+tensordot = _public(cp.tensordot)
+vecdot = _public(cp.vecdot)
+matrix_transpose = _public(op.matrix_transpose)
+
+# Shapes.
+
+broadcast_arrays = _public(op.broadcast_arrays)
+broadcast_to = _public(op.broadcast_to)
+concat = _public(op.concat)
+expand_dims = _public(op.expand_dims)
+flatten = _public(op.flatten)
+flip = _public(op.flip)
+moveaxis = _public(op.moveaxis)
+permute_dims = _public(op.permute_dims)
+squeeze = _public(op.squeeze)
+stack = _public(op.stack)
+swapaxes = _public(op.swapaxes)
+
+
+@_public
+def reshape(x: Any, shape: Any, copy: bool | None = None) -> Tensor:
+    """The same elements, row by row, in another shape; one size may be -1. A value of its own in
+    any case: writing to it does not change x, so `copy=False` is an error.
+
+    >>> import proa as pa
+    >>> pa.reshape(pa.arange(6), (2, -1)).shape
+    (2, 3)
+    """
+    if copy is False:
+        raise ArgumentError(message("reshape", "copy=False", "None or True: values are never shared"))
+    return op.reshape(x, shape)  # type: ignore[no-any-return]
+
+
+@_public
+def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along an axis (of the flattened tensor if None).
+
+    PyTorch's `x.repeat(...)` is `tile`.
+
+    >>> import proa as pa
+    >>> pa.repeat(pa.asarray([1, 2]), 2).tolist()
+    [1, 1, 2, 2]
+    """
+    (times,) = as_shape("repeat", as_int("repeat", "repeats", repeats))
+    x = op.reshape(x, (-1,)) if axis is None else x
+    shape = value_of("repeat", x).spec.shape
+    a = as_axis("repeat", 0 if axis is None else axis, len(shape))
+    wide = (*shape[: a + 1], times, *shape[a + 1 :])
+    axes = tuple([i for i in range(len(wide)) if i != a + 1])
+    found = apply(mv.broadcast, (x,), shape=wide, axes=axes)
+    return op.reshape(found, (*shape[:a], shape[a] * times, *shape[a + 1 :]))  # type: ignore[no-any-return]
+
+
+@_public
+def tile(x: Any, repetitions: Any) -> Tensor:
+    """The whole of x repeated along each axis; missing axes and repetitions count as 1.
+
+    >>> import proa as pa
+    >>> pa.tile(pa.asarray([1, 2]), (2, 2)).tolist()
+    [[1, 2, 1, 2], [1, 2, 1, 2]]
+    """
+    times = as_shape("tile", repetitions)
+    shape = value_of("tile", x).spec.shape
+    ndim = builtins.max(len(times), len(shape))
+    times, shape = (1,) * (ndim - len(times)) + times, (1,) * (ndim - len(shape)) + shape
+    x = op.reshape(x, shape)
+    wide = tuple([n for pair in zip(times, shape, strict=True) for n in pair])
+    found = apply(mv.broadcast, (x,), shape=wide, axes=tuple(range(1, 2 * ndim, 2)))
+    return op.reshape(found, tuple([t * n for t, n in zip(times, shape, strict=True)]))  # type: ignore[no-any-return]
+
+
+@_public
+def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
+    """Elements moved up by `shift` along axes, those that leave at the end coming in at the front
+    (of the flattened tensor if axis is None). How far is an input of the program.
+
+    >>> import proa as pa
+    >>> pa.roll(pa.asarray([1, 2, 3]), 1).tolist()
+    [3, 1, 2]
+    """
+    given = value_of("roll", x).spec
+    if axis is None:
+        return op.reshape(roll(op.reshape(x, (-1,)), shift, 0), given.shape)  # type: ignore[no-any-return]
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
+    if len(shifts) != len(axes):
+        raise ArgumentError(message("roll", f"{len(shifts)} shifts for {len(axes)} axes", "one for each"))
+    for s, a in zip(shifts, axes, strict=True):
+        x = _rolled(x, as_int("roll", "shift", s), as_axis("roll", a, given.ndim))
+    return x  # type: ignore[no-any-return]
+
+
+def _rolled(x: Any, shift: int, axis: int) -> Any:
+    """A window of x beside itself."""
+    n = value_of("roll", x).spec.shape[axis]
+    if n < 2:
+        return x
+    twice = op.concat([x, x], axis)
+    start = as_number("roll", -shift % n, int64)
+    return apply(dynamic_slice, (twice, start), axes=(axis,), sizes=(n,), strides=(1,))
+
+
+@_public
+def unstack(x: Any, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices of x along an axis, which they lack.
+
+    >>> import proa as pa
+    >>> [t.tolist() for t in pa.unstack(pa.asarray([[1, 2], [3, 4]]))]
+    [[1, 2], [3, 4]]
+    """
+    shape = value_of("unstack", x).spec.shape
+    a = as_axis("unstack", axis, len(shape))
+    return tuple([getitem(x, ((slice(None),) * a + (i,))) for i in range(shape[a])])
+
+
+# Sorting and choosing.
+
+take = _public(cp.take)
+take_along_axis = _public(cp.take_along_axis)
+
+
+def _sorted(name: str, x: Any, axis: int, descending: bool, stable: bool) -> tuple[Any, Any]:
+    """Values and indices. What is sorted the other way round is -x or its turned bits, so that
+    equal elements stay in order and NaN comes last."""
+    given = value_of(name, x).spec
+    a = as_axis(name, axis, given.ndim)
+    if not descending:
+        return apply(scans.sort, (x,), axis=a)  # type: ignore[no-any-return]
+    key = fn.neg(x) if given.dtype.is_inexact else fn.not_(x)
+    _, places = apply(scans.sort, (key,), axis=a)
+    return take_along(x, places, a), places
+
+
+@_public
+def sort(x: Any, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """Elements in order along an axis. Always stable; NaN comes last.
+
+    >>> import proa as pa
+    >>> pa.sort(pa.asarray([3, 1, 2]), descending=True).tolist()
+    [3, 2, 1]
+    """
+    return _sorted("sort", x, axis, descending, stable)[0]  # type: ignore[no-any-return]
+
+
+@_public
+def argsort(x: Any, axis: int = -1, descending: bool = False, stable: bool = True) -> Tensor:
+    """The places from which `sort` takes its elements, int64.
+
+    >>> import proa as pa
+    >>> pa.argsort(pa.asarray([3, 1, 2])).tolist()
+    [1, 2, 0]
+    """
+    return _sorted("argsort", x, axis, descending, stable)[1]  # type: ignore[no-any-return]
+
+
+# Dtypes and devices.
+
+
+def result_type(*arrays_and_dtypes: Any) -> Dtype:
+    """The dtype in which tensors, dtypes and Python numbers meet; numbers are weak.
+
+    >>> import proa as pa
+    >>> pa.result_type(pa.float32, pa.bfloat16), pa.result_type(pa.int8, 1.5)
+    (proa.float32, proa.float32)
+    """
+    if not arrays_and_dtypes:
+        raise ArgumentError(message("result_type", "nothing", "tensors, dtypes or numbers"))
+    strong: list[Dtype] = []
+    weak: list[Any] = []
+    for given in arrays_and_dtypes:
+        number = number_of(given) if type(given) in _PYTHON else None
+        if number is not None:
+            weak.append(number)
+        else:
+            strong.append(as_dtype(getattr(given, "dtype", given)))
+    if not strong:
+        return _natural(np.asarray(weak))
+    found = strong[0]
+    for other in strong[1:]:
+        found = dtypes.promote(found, other)
+    for number in weak:
+        found = dtypes.meet(found, dtypes.weak_dtype(number), dtypes.default_float())
+    return found
+
+
+def can_cast(from_: Any, to: Any) -> bool:
+    """Whether a tensor or dtype promotes to another dtype without loss of kind or range.
+
+    >>> import proa as pa
+    >>> pa.can_cast(pa.int8, pa.int32), pa.can_cast(pa.float64, pa.float32)
+    (True, False)
+    """
+    source, target = as_dtype(getattr(from_, "dtype", from_)), as_dtype(to)
+    if source.is_storage or target.is_storage:
+        return source is target
+    if {source.kind, target.kind} == {"int"} and target.bits == 64 and source.bits == 64:
+        return source is target
+    try:
+        return dtypes.promote(source, target) is target
+    except DtypeError:
+        return False
+
+
+def get_default_dtype() -> Dtype:
+    """The dtype of new floats.
+
+    >>> import proa as pa
+    >>> pa.get_default_dtype()
+    proa.float32
+    """
+    return dtypes.default_float()
+
+
+def set_default_dtype(dtype: Any) -> None:
+    """New floats (`pa.zeros`, `pa.asarray([1.5])`) take this dtype from now on.
+
+    >>> import proa as pa
+    >>> pa.set_default_dtype(pa.float64)
+    >>> pa.zeros(1).dtype
+    proa.float64
+    >>> pa.set_default_dtype(pa.float32)
+    """
+    new = as_dtype(dtype)
+    if new.kind != "float" or new.is_storage:
+        raise DtypeError(message("set_default_dtype", new.name, "a float dtype to compute in"))
+    dtypes.set_default_float(new)
+
+
+def get_default_device() -> Device:
+    """Where new tensors are made.
+
+    >>> import proa as pa
+    >>> str(pa.get_default_device())
+    'numpy'
+    """
+    return thread.state.device or default_device()
+
+
+def set_default_device(device: Any) -> None:
+    """New tensors are made on this device from now on.
+
+    >>> import proa as pa
+    >>> pa.set_default_device("numpy")
+    """
+    _set_default_device(device)
+
+
+@contextmanager
+def device(name: Any) -> Iterator[Device]:
+    """Inside the block new tensors are made on this device.
+
+    >>> import proa as pa
+    >>> with pa.device("numpy"):
+    ...     str(pa.zeros(2).device)
+    'numpy'
+    """
+    found, state = as_device(name), thread.state
+    before, state.device = state.device, found
+    try:
+        yield found
+    finally:
+        state.device = before
+
+
+def devices() -> list[Device]:
+    """The devices of all backends that are installed.
+
+    >>> import proa as pa
+    >>> "numpy" in [str(d) for d in pa.devices()]
+    True
+    """
+    found: list[Device] = []
+    for name in backend_names():
+        try:
+            found += backend(name).devices()
+        except (MissingExtra, DeviceError):
+            continue
+    return found
+
+
+# Methods.
+
+
+@final
+class NoViews(ArgumentError, AttributeError):
+    """What PyTorch does by sharing memory was asked for."""
+
+
+def _data(x: Tensor) -> Any:
+    hint = "x.detach() to read, with pa.no_grad(): x[...] = v to write"
+    raise NoViews(message("data", "x.data", "no view: values are never shared", hint))
+
+
+def _sizes(sizes: Sequence[Any]) -> Any:
+    """`f(2, 3)` and `f((2, 3))` alike."""
+    return sizes[0] if len(sizes) == 1 else tuple(sizes)
+
+
+def _method_reshape(x: Tensor, *shape: Any, copy: bool | None = None) -> Tensor:
+    """The same elements in another shape, `x.reshape(2, -1)` or `x.reshape((2, -1))`. A value of
+    its own: writing to it leaves x alone. `view` is another name for it."""
+    return reshape(x, _sizes(shape), copy)
+
+
+def _method_permute(x: Tensor, *axes: Any) -> Tensor:
+    """Axes in another order: result axis i is x's axis axes[i]."""
+    return permute_dims(x, _sizes(axes))  # type: ignore[no-any-return]
+
+
+def _method_expand(x: Tensor, *shape: Any) -> Tensor:
+    """x repeated to a larger shape; -1 keeps a size."""
+    given = _sizes(shape)
+    sizes = list(given) if isinstance(given, (tuple, list)) else [given]
+    first = len(sizes) - x.ndim
+    kept = [x.shape[i - first] if n == -1 and i >= first >= 0 else n for i, n in enumerate(sizes)]
+    return broadcast_to(x, tuple(kept))  # type: ignore[no-any-return]
+
+
+def _method_repeat(x: Tensor, repeats: int, *more: Any, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along an axis. PyTorch's `repeat` is `tile`."""
+    if more or not isinstance(repeats, int):
+        given = f"repeat{(repeats, *more)}"
+        raise ArgumentError(message("repeat", given, "one int and axis=", "x.tile(...)"))
+    return repeat(x, repeats, axis)
+
+
+def _method_tile(x: Tensor, *repetitions: Any) -> Tensor:
+    """The whole of x repeated along each axis."""
+    return tile(x, _sizes(repetitions))
+
+
+def _method_transpose(x: Tensor, dim0: int, dim1: int) -> Tensor:
+    """Two axes exchanged."""
+    return swapaxes(x, dim0, dim1)  # type: ignore[no-any-return]
+
+
+def _method_index_select(x: Tensor, axis: int, index: Any) -> Tensor:
+    """Elements at the places `index` along an axis."""
+    return take(x, index, axis)  # type: ignore[no-any-return]
+
+
+def _method_masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
+    """`value` where the mask holds, else x, in the dtype of x."""
+    return where(mask, _same_dtype(x, value), x)
+
+
+def _method_where(x: Tensor, condition: Any, other: Any) -> Tensor:
+    """x where the condition holds, else `other`."""
+    return where(condition, x, other)
+
+
+def _same_dtype(x: Tensor, value: Any) -> Any:
+    number = number_of(value)
+    if number is not None:
+        return as_number("value", _fitting("value", number, x.dtype), x.dtype)
+    return op.astype(value, x.dtype)
+
+
+def _method_clone(x: Tensor) -> Tensor:
+    """The same value under a handle of its own, on the tape if x is."""
+    return _clone(x)
+
+
+def _method_numel(x: Tensor) -> int:
+    """Number of elements."""
+    return x.size
+
+
+def _method_dim(x: Tensor) -> int:
+    """Number of axes."""
+    return x.ndim
+
+
+_METHODS: Final[dict[str, Callable[..., Any]]] = {
+    "abs": abs, "all": all, "any": any, "argmax": argmax, "argmin": argmin, "argsort": argsort,
+    "broadcast_to": broadcast_to, "ceil": ceil, "clamp": clip, "clip": clip,
+    "clone": _method_clone, "cos": cos, "cumsum": cumulative_sum, "diff": diff,
+    "dim": _method_dim, "erf": erf, "exp": exp, "expand": _method_expand,
+    "expand_dims": expand_dims, "expm1": expm1, "flatten": flatten, "flip": flip, "floor": floor,
+    "index_select": _method_index_select, "isfinite": isfinite, "isinf": isinf, "isnan": isnan,
+    "log": log, "log10": log10, "log1p": log1p, "log2": log2, "log_softmax": log_softmax,
+    "logsumexp": logsumexp, "masked_fill": _method_masked_fill, "matmul": matmul, "max": max,
+    "maximum": maximum, "mean": mean, "min": min, "minimum": minimum, "moveaxis": moveaxis,
+    "numel": _method_numel, "permute": _method_permute, "pow": pow, "reciprocal": reciprocal,
+    "relu": relu, "repeat": _method_repeat, "reshape": _method_reshape, "roll": roll,
+    "round": round, "rsqrt": rsqrt, "sigmoid": sigmoid, "sign": sign, "sin": sin,
+    "softmax": softmax, "sort": sort, "sqrt": sqrt, "square": square, "squeeze": squeeze,
+    "std": std, "sum": sum, "swapaxes": swapaxes, "take": take, "tan": tan, "tanh": tanh,
+    "tile": _method_tile, "transpose": _method_transpose, "tril": tril, "triu": triu,
+    "trunc": trunc, "unsqueeze": expand_dims, "var": var, "view": _method_reshape,
+    "where": _method_where,
+}  # fmt: skip
+
+
+def _scaled(other: Any, alpha: Any) -> Any:
+    return other if type(alpha) is int and alpha == 1 else other * alpha
+
+
+def _fill(x: Tensor, number: Any) -> Any:
+    return apply(mv.broadcast, (_same_dtype(x, number),), shape=x.shape, axes=())
+
+
+# What a method that ends in `_` makes of a tensor: the new value.
+_CHANGES: Final[dict[str, Callable[..., Any]]] = {
+    "add_": lambda x, other, *, alpha=1: x + _scaled(other, alpha),
+    "sub_": lambda x, other, *, alpha=1: x - _scaled(other, alpha),
+    "mul_": lambda x, other: x * other,
+    "div_": lambda x, other: x / other,
+    "pow_": lambda x, exponent: x**exponent,
+    "neg_": lambda x: -x,
+    "clamp_": lambda x, min=None, max=None: clip(x, min, max),
+    "copy_": lambda x, source: broadcast_to(op.astype(asarray(source), x.dtype), x.shape),
+    "fill_": lambda x, value: _fill(x, value),
+    "zero_": lambda x: zeros_like(x),
+}
+
+
+def _change(name: str, function: Callable[..., Any]) -> Any:
+    def change(self: Tensor, *args: Any, **options: Any) -> Tensor:
+        count = getrefcount(self)
+        if is_part(self):
+            if count <= counts_of_temporary().method:
+                given = "a part or view of a tensor, which is a value of its own"
+                hint = "x[i] = v for a part, or the method of x itself"
+                raise ArgumentError(message(name, given, "a tensor that can be read afterwards", hint))
+            warn_if_part(self)
+        return assign(self, function(self, *args, **options), name)
+
+    change.__name__ = change.__qualname__ = name
+    change.__doc__ = f"Changes the tensor in place as `{name[:-1]}` would; returns it."
+    return change
+
+
+def _operator(name: str, function: Callable[..., Any]) -> Any:
+    """`x += y`: said once at the line if x is a part of another tensor; `x[0:2] += y` is not."""
+
+    def change(self: Tensor, other: Any) -> Any:
+        count = getrefcount(self)
+        if number_of(other) is None and not isinstance(other, (Tensor, Value, np.ndarray)):
+            return NotImplemented
+        if count > counts_of_temporary().in_place > 0:
+            warn_if_part(self)
+        return assign(self, function(self, other), f"{name} in place")
+
+    return change
+
+
+def attach() -> None:
+    """Gives tensors the methods of the table above. Called once, when this module is imported."""
+    for name, function in _METHODS.items():
+        setattr(Tensor, name, function)
+    for name, function in _CHANGES.items():
+        setattr(Tensor, name, _change(name, function))
+    for name, function in op.BINARY.items():
+        setattr(Tensor, f"__i{name}__", _operator(name, function))
+    Tensor.data = property(_data)  # type: ignore[attr-defined]
+
+
+attach()

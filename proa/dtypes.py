@@ -180,7 +180,7 @@ class FloatInfo:
     __slots__ = ("bits", "eps", "max", "min", "smallest_normal", "dtype")
 
     def __init__(self, of: Dtype) -> None:
-        info = ml_dtypes.finfo(of.numpy)
+        info: Any = ml_dtypes.finfo(of.numpy)  # type: ignore[no-untyped-call]
         self.bits, self.eps, self.max, self.min, self.smallest_normal, self.dtype = (
             of.bits, float(info.eps), float(info.max), float(info.min),
             float(info.smallest_normal), of,
@@ -232,13 +232,13 @@ def isdtype(type_: Any, kind: Any) -> bool:
     if isinstance(kind, tuple):
         return any(isdtype(of, k) for k in kind)
     if isinstance(kind, str) and kind in _KIND_TESTS:
-        return _KIND_TESTS[kind](of)
+        return bool(_KIND_TESTS[kind](of))
     if isinstance(kind, str) and kind not in _BY_NAME:
         raise ArgumentError(message("isdtype", f"kind {kind!r}", "one of " + ", ".join(_KIND_TESTS)))
     return of is dtype(kind)
 
 
-_KIND_TESTS: Final = {
+_KIND_TESTS: Final[dict[str, Any]] = {
     "bool": lambda d: d.kind == "bool",
     "signed integer": lambda d: d.kind == "int" and d.signed,
     "unsigned integer": lambda d: d.kind == "int" and not d.signed,

@@ -23,6 +23,7 @@ from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
 from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec, spec
+from proa.ops import arithmetic as ar
 from proa.ops import operators as op
 from proa.ops.primitive import number_of
 from proa.record.boundary import read
@@ -504,8 +505,8 @@ def {name}(a, b):
     return made
 '''
 
-_PLAIN = {"add": op.ar.add, "sub": op.ar.sub, "mul": op.ar.mul, "truediv": op.ar.div,
-          "eq": op.ar.eq, "lt": op.ar.lt, "le": op.ar.le}  # fmt: skip
+_PLAIN = {"add": ar.add, "sub": ar.sub, "mul": ar.mul, "truediv": ar.div,
+          "eq": ar.eq, "lt": ar.lt, "le": ar.le}  # fmt: skip
 
 
 def _generate() -> None:

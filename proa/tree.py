@@ -23,7 +23,7 @@ class Structure:
         self.kind = kind
         self.keys = keys
         self.children = children
-        self.leaves = 1 if kind is None else sum(c.leaves for c in children)
+        self.leaves: int = 1 if kind is None else sum(c.leaves for c in children)
         self._hash = hash((kind, keys, children))
 
     def __hash__(self) -> int:
@@ -50,8 +50,8 @@ def flatten(tree: Any) -> tuple[list[Any], Structure]:
     >>> flatten({"a": 1, "b": (2, 3)})[0]
     [1, 2, 3]
     """
-    leaves: list[Any] = []
-    return leaves, _flatten(tree, leaves, 0)
+    found: list[Any] = []
+    return found, _flatten(tree, found, 0)
 
 
 def _flatten(tree: Any, leaves: list[Any], depth: int) -> Structure:

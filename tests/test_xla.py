@@ -19,7 +19,7 @@ import proa.ops.window  # noqa: F401 (fills the registry)
 from proa import dtypes
 from proa.tensor import no_grad
 from proa.backends.xla.backend import EMITTERS, XlaBackend, XlaExecutable
-from proa.backends.xla.bounds import WIDER
+from proa.backends.xla.elementwise import WIDER
 from proa.compile.find import _load, backend, device
 from proa.compile.program import Program
 from proa.dtypes import Dtype, bool_, float32, float64

@@ -110,7 +110,7 @@ class custom_vjp:  # noqa: N801  (a decorator)
 
 def _checked(ct: Any, of: Tensor) -> Any:
     if ct is None:
-        return of * 0.0
+        return zeros(of.shape, of.value.spec)
     if type(ct) is not Tensor or ct.shape != of.shape or ct.dtype is not of.dtype:
         given = repr(ct.value.spec) if type(ct) is Tensor else type(ct).__name__
         raise GradientError(message("custom_vjp", f"a cotangent {given}", f"{of.value.spec.plain}"))

@@ -152,7 +152,8 @@ class _Arguments:
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], static: set[int]) -> None:
         self.args, self.kwargs = args, kwargs
-        self.leaves, self.structure = tree.flatten((args, kwargs)) if kwargs else _flat(args)
+        found: tuple[list[Any], Any] = tree.flatten((args, kwargs)) if kwargs else _flat(args)
+        self.leaves, self.structure = found
         self.others: list[Any] = []
         key: list[Any] = [self.structure]
         seen: dict[int, int] = {}
@@ -246,7 +247,7 @@ class _Plan:
     __slots__ = (
         "name", "plan", "specs", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
-        "call_entry", "kept", "passes",
+        "call_entry", "kept",
     )  # fmt: skip
 
     def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
@@ -305,7 +306,6 @@ class _Plan:
             else:
                 self.results.append(("static", leaf, None))
         self.writes: list[tuple[Any, str, Any, Spec]] = []
-        self.passes = []
         for t, v in recording.writes:
             old = recording.capture.before[id(t)][1]
             target: Any = sources[old] if old in sources and t.leaf is None else t
@@ -432,7 +432,8 @@ class _Plan:
             return values[at]
         if kind == "arg":
             return given.leaves[at].value  # type: ignore[no-any-return]
-        return at.value  # type: ignore[no-any-return]
+        value: Value = at.value
+        return value
 
     def _result(self, given: _Arguments, kind: str, at: Any, of: Spec, values: list[Value]) -> Any:
         if kind == "slot":

@@ -19,7 +19,7 @@ class Device(NamedTuple):
     """One chip: the backend's name, its number, and what the planner prices with."""
 
     backend: str
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]
     kind: str = "cpu"
     memory: int | None = None
     description: str = ""

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from codecs import getincrementaldecoder
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -24,7 +24,7 @@ import proa as pa
 from proa import nn, optim
 from proa.cli import curves
 from proa.cli.show import Show, interruptible
-from proa.errors import ArgumentError, FileError, message
+from proa.errors import ArgumentError, FileError, ProaError, message
 from proa.examples.gpt import GPT, Config, generate
 from proa.examples.text import bpe, corpus, ngram
 
@@ -34,6 +34,7 @@ PICTURE: Final = "curves.png"
 JSON_LIMIT: Final = 16 << 20
 PROMPTS: Final = ("def ", "import ", "class ")
 PROBE: Final = 8
+JUDGED: Final = 4
 
 
 # The story.
@@ -51,45 +52,43 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
     Returns:
         Every figure of the run, of plain numbers, strings, lists and dicts.
     """
-    clock = Clock()
-    text = Text.of(settings)
-    show.say(f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,")
-    show.say(f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens")
-    clock.lap("prepare")
+    with pa.device(settings.device):
+        clock = Clock()
+        text = Text.of(settings)
+        show.say(f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,")
+        show.say(f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens")
+        clock.lap("prepare")
 
-    learner = Learner(settings, text)
-    if resume:
-        learner.restore(out)
-    show.say(f"model     {learner.size:,} parameters on {settings.device}, {settings.dtype}")
-    if not learner.losses:
+        learner = Learner(settings, text)
+        if resume:
+            learner.restore(out, text)
+        show.say(f"model     {learner.size:,} parameters on {settings.device}, {settings.dtype}")
         learner.judge(text.exam)
-    clock.lap("judge")
+        clock.lap("judge")
+        interrupted = learner.train(text, show)
+        learner.judge(text.exam)
+        clock.lap("train")
 
-    interrupted = learner.train(text, show)
-    clock.lap("train")
-    learner.judge(text.exam)
-    clock.lap("judge")
-
-    prompts = PROMPTS if settings.text is None else ("",)
-    samples = {prompt: write(learner.model, text.tokenizer, prompt) for prompt in prompts}
-    clock.lap("sample")
-    probe = learner.save(out, text)
-    clock.lap("save")
-    reloaded = probe_elsewhere(out, settings.device)
-    clock.lap("reload")
-    drawn = curves.picture(out / PICTURE, *learner.curves(text))
-    report = {
-        **text.figures(),
-        **learner.figures(text),
-        "interrupted": interrupted,
-        "seconds": clock.laps,
-        "samples": samples,
-        "path": str(out),
-        "loss": {"here": probe, "in a new process": reloaded, "equal": probe == reloaded},
-        "picture": str(out / PICTURE) if drawn else None,
-    }
-    tell(report, learner, show)
-    return report
+        prompts = PROMPTS if settings.text is None else ("",)
+        samples = {prompt: write(learner.model, text.tokenizer, prompt) for prompt in prompts}
+        clock.lap("sample")
+        probe = learner.save(out, text)
+        clock.lap("save")
+        reloaded = probe_elsewhere(out, settings.device)
+        clock.lap("reload")
+        drawn = curves.picture(out / PICTURE, *learner.curves(text))
+        report = {
+            **text.figures(),
+            **learner.figures(),
+            "interrupted": interrupted,
+            "seconds": clock.laps,
+            "samples": samples,
+            "path": str(out),
+            "reload": {"loss": probe, "in_a_new_process": reloaded, "equal": probe == reloaded},
+            "picture": str(out / PICTURE) if drawn else None,
+        }
+        tell(report, learner, show)
+        return report
 
 
 # What is asked for.
@@ -132,7 +131,7 @@ class Settings:
     jit: bool = True
 
     @property
-    def model(self) -> Config:
+    def config(self) -> Config:
         """The sizes of the model."""
         sizes = {f.name: getattr(self, f.name) for f in fields(Config) if hasattr(self, f.name)}
         return Config(**sizes)
@@ -147,9 +146,8 @@ class Settings:
 
         Errors:
             ArgumentError: one is out of range.
-            DeviceError: there is no such device.
         """
-        _ = self.model
+        _ = self.config
         for name in ("steps", "batch", "windows"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise _refusal(f"{name} {getattr(self, name)!r:.40}", "a whole number from 1 on")
@@ -161,8 +159,6 @@ class Settings:
             raise _refusal(f"rate {self.rate!r:.40}", "a number between 0 and 1")
         if self.dtype not in ("float32", "float64"):
             raise _refusal(f"dtype {self.dtype!r:.40}", "float32 or float64")
-        if self.text is not None and not os.path.exists(self.text):
-            raise _refusal(f"text {self.text!r:.200}, where there is nothing", "a file or a folder")
         return self
 
 
@@ -269,6 +265,8 @@ class Text:
             "bytes_judged": self.exam.bytes,
             "vocabulary": self.tokenizer.size,
             "bytes_per_token": self.bytes_per_token,
+            "bits_per_byte_trigram": self.exam.trigram,
+            "bits_per_byte_trigram_on_all": self.trigram,
         }
 
 
@@ -277,26 +275,29 @@ class Text:
 
 @final
 class Learner:
-    """A model and all that changes while it learns; what `save` writes, `restore` reads.
+    """A model and all that changes while it learns: what `save` writes, `restore` reads.
 
     Attributes:
-        losses: the loss of every step so far, a token's mean in nats.
+        losses: the loss of every step so far: the mean of a token, in nats.
         held_out: bits per byte of held-out text, by the number of steps done.
+        busy: seconds spent in steps, in this process.
     """
 
     def __init__(self, settings: Settings, text: Text) -> None:
         self.settings = settings
         pa.manual_seed(settings.seed)
-        config = replace(settings.model, vocabulary=text.tokenizer.size)
+        config = replace(settings.config, vocabulary=text.tokenizer.size)
         self.model = GPT(config).to(settings.dtype)
         tables = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim <= 1]
-        groups = [{"params": tables, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
+        groups = [{"params": tables, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
         self.optimizer = optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))
         self.schedule = _schedule(self.optimizer, settings.steps)
         self.generator = pa.Generator(settings.seed)
         self.losses: list[float] = []
         self.held_out: dict[int, float] = {}
+        self.busy = 0.0
+        self.steps_here = 0
 
     @property
     def size(self) -> int:
@@ -304,35 +305,45 @@ class Learner:
         return sum(p.size for p in self.model.parameters())
 
     def train(self, text: Text, show: Show) -> bool:
-        """Do the steps that are left; True where the user ended it by Ctrl-C."""
-        tokens, offsets = pa.asarray(text.ids), pa.arange(self.settings.context + 1)
-        starts = len(text.ids) - self.settings.context
-        each = self.settings.batch * self.settings.context
-
-        def step() -> Any:
-            begin = pa.randint(0, starts, (self.settings.batch, 1), generator=self.generator)
-            loss = self.model.loss(pa.take(tokens, begin + offsets, axis=0))
-            self.optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-            self.optimizer.step()
-            return loss
-
-        advance = pa.jit(step) if self.settings.jit else step
-        self.model.train()
-        done, last = len(self.losses), self.settings.last
-        with interruptible(show) as stop, show.steps("training ", last, done) as progress:
+        """Do the steps that are left; True where the user ended them by Ctrl-C."""
+        advance = self.step_on(text)
+        last, each = self.settings.last, self.settings.batch * self.settings.context
+        with interruptible(show) as stop, show.steps("training ", last, len(self.losses)) as progress:
             while len(self.losses) < last and not stop:
+                start = time.perf_counter()
                 loss = advance()
                 self.schedule.step()
                 self.losses.append(loss.item())
+                self.busy += time.perf_counter() - start
+                self.steps_here += 1
                 progress.update(len(self.losses), self.losses[-1], each)
+                if len(self.losses) * JUDGED % self.settings.steps < JUDGED:
+                    self.judge(text.exam)
         return bool(stop)
 
+    def step_on(self, text: Text) -> Callable[[], Any]:
+        """The function that does one step, on windows drawn from the text, and returns its loss."""
+        settings, model = self.settings, self.model
+        tokens, offsets = pa.asarray(text.ids), pa.arange(settings.context + 1)
+        starts = len(text.ids) - settings.context
+
+        def step() -> Any:
+            begin = pa.randint(0, starts, (settings.batch, 1), generator=self.generator)
+            loss = model.loss(pa.take(tokens, begin + offsets, axis=0))
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            self.optimizer.step()
+            return loss
+
+        return pa.jit(step) if settings.jit else step  # type: ignore[no-any-return]
+
     def judge(self, exam: Exam) -> None:
-        """Note the bits per byte of held-out text at this step."""
-        self.model.eval()
-        self.held_out[len(self.losses)] = exam.bits_per_byte(self.model)
+        """Note the bits per byte of held-out text at this step, once."""
+        if len(self.losses) not in self.held_out:
+            self.model.eval()
+            self.held_out[len(self.losses)] = exam.bits_per_byte(self.model)
+            self.model.train()
 
     def state(self) -> dict[str, Any]:
         """What changes from step to step."""
@@ -345,38 +356,285 @@ class Learner:
 
     def save(self, out: Path, text: Text) -> str:
         """Write all to a folder; returns the loss on a few windows, as exact text."""
-        self.model.eval()
         ids = text.exam.ids[:PROBE]
-        probe = _probe(self.model, ids)
-        out.mkdir(parents=True, exist_ok=True)
-        pa.save(out / STATE, **self.state())
         document = {
             "settings": asdict(self.settings),
-            "config": asdict(self.model.config),
+            "vocabulary": self.model.config.vocabulary,
             "tokenizer": text.tokenizer.to_json(),
             "text": text.digest,
-            "probe": {"ids": ids.tolist(), "loss": probe},
-            "losses": [x.hex() for x in self.losses],
-            "held_out": {str(k): v for k, v in self.held_out.items()},
+            "losses": [loss.hex() for loss in self.losses],
+            "held_out": {str(step): bits for step, bits in self.held_out.items()},
+            "probe": {"ids": ids.tolist(), "loss": _probe(self.model, ids)},
         }
+        out.mkdir(parents=True, exist_ok=True)
+        pa.save(out / STATE, **self.state())
         _write(out / MODEL, json.dumps(document))
-        return probe
+        return document["probe"]["loss"]
 
     def restore(self, out: Path, text: Text) -> None:
-        """Take over the state of the run saved in a folder, to the last bit."""
+        """Take over the run saved in a folder, to the last bit."""
         document = _read(out)
-        if document.get("text") != text.digest:
-            raise FileError(message("demo", f"a text that has changed since {out}", "the same text"))
+        if document["text"] != text.digest:
+            given = f"a run in {str(out)!r} on another text"
+            raise FileError(message("demo", given, "the very same text", "a new run"))
         pa.load(out / STATE, **self.state())
-        self.losses = [float.fromhex(x) for x in document["losses"]]
-        self.held_out = {int(k): float(v) for k, v in document["held_out"].items()}
+        self.losses = [float.fromhex(loss) for loss in document["losses"]]
+        self.held_out = {int(step): float(bits) for step, bits in document["held_out"].items()}
 
-    def curves(self, text: Text) -> tuple[Any, ...]:
-        """What `curves.picture` draws: bits per byte in training and of held-out text."""
+    def curves(self, text: Text) -> tuple[str, list[float], dict[int, float], dict[str, float]]:
+        """What `curves.picture` draws: bits per byte in training, and of held-out text."""
         scale = 1 / math.log(2) / text.bytes_per_token
-        title = f"{self.size:,} parameters on {text.corpus.source}"
-        return title, [x * scale for x in self.losses], self.held_out, {"3-gram": text.exam.trigram}
+        title = f"{self.size:,} parameters, {text.corpus.source}"
+        return title, [loss * scale for loss in self.losses], self.held_out, {"3-gram": text.exam.trigram}
 
-    def figures(self, text: Text) -> dict[str, Any]:
+    def figures(self) -> dict[str, Any]:
         """What a report says of the training."""
-        return {}
+        settings, steps = self.settings, sorted(self.held_out)
+        each = settings.batch * settings.context
+        return {
+            **asdict(settings),
+            "parameters": self.size,
+            "steps_done": len(self.losses),
+            "tokens_seen": len(self.losses) * each,
+            "tokens_per_second": self.steps_here * each / self.busy if self.busy else None,
+            "losses": self.losses,
+            "held_out": {str(step): self.held_out[step] for step in steps},
+            "bits_per_byte_before": self.held_out[steps[0]],
+            "bits_per_byte_after": self.held_out[steps[-1]],
+        }
+
+
+def _schedule(optimizer: Any, steps: int) -> Any:
+    """The learning rate rises for the first twentieth, and falls along a cosine to a twentieth."""
+    warm = max(1, steps // 20)
+    rise = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
+    fall = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
+    return optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warm])
+
+
+# Writing.
+
+
+def write(
+    model: GPT,
+    tokenizer: bpe.Tokenizer,
+    prompt: str,
+    *,
+    tokens: int = 80,
+    temperature: float = 0.8,
+    top_k: int = 40,
+    seed: int = 0,
+) -> str:
+    """What the model writes after a prompt, without the prompt; the whole of `stream`."""
+    return "".join(stream(model, tokenizer, prompt, tokens, temperature, top_k, seed))
+
+
+def stream(
+    model: GPT,
+    tokenizer: bpe.Tokenizer,
+    prompt: str,
+    tokens: int,
+    temperature: float,
+    top_k: int,
+    seed: int,
+) -> Iterator[str]:
+    """What the model writes after a prompt, piece by piece.
+
+    The prompt's last token is taken back, and the first new one has to begin with its bytes:
+    "def " ends in a space, but in the text that the model knows a space belongs to the next word.
+
+    Arguments:
+        model, tokenizer: as `load` gives them.
+        prompt: any text; none at all is the start of a line.
+        tokens, temperature, top_k, seed: see `gpt.generate`.
+    """
+    before = b"\n" + prompt.encode("utf-8", "replace")
+    *ids, last = [int(i) for i in tokenizer.encode(before)]
+    taken = tokenizer.tokens[last] if ids else b""
+    if not ids:
+        ids = [last]
+    first = [i for i, token in enumerate(tokenizer.tokens) if token.startswith(taken)]
+    decoder = getincrementaldecoder("utf-8")("replace")
+    skip = len(taken)
+    for new in generate(
+        model, ids, tokens, temperature=temperature, top_k=top_k, seed=seed, first=first
+    ):
+        yield _printable(decoder.decode(tokenizer.tokens[new][skip:]))
+        skip = 0
+    yield _printable(decoder.decode(b"", final=True))
+
+
+def _printable(text: str) -> str:
+    """A text may hold what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+# Files.
+
+
+def load(path: str | os.PathLike[str], device: str = "numpy") -> tuple[GPT, bpe.Tokenizer]:
+    """Read a model and its tokenizer from the folder that `proa demo` wrote.
+
+    Errors:
+        FileError: there is no model, or what is there is damaged.
+    """
+    model, tokenizer, _ = _load(Path(path), device)
+    return model, tokenizer
+
+
+def settings_of(path: Path) -> Settings:
+    """The settings of the run saved in a folder.
+
+    Errors:
+        FileError: there is no run, or what is there is damaged.
+    """
+    stored = _read(path)["settings"]
+    try:
+        return Settings(**{f.name: stored[f.name] for f in fields(Settings)}).check()
+    except (KeyError, ArgumentError) as error:
+        raise _damaged(path / MODEL) from error
+
+
+def settings_to_resume(path: Path, asked: Mapping[str, Any]) -> Settings:
+    """The settings to go on with: those of the saved run; only what leaves its numbers may change.
+
+    Arguments:
+        path: the folder of the run.
+        asked: settings that the user gave.
+
+    Errors:
+        ArgumentError: a setting differs that the run depends on.
+        FileError: there is no run.
+    """
+    stored = settings_of(path)
+    for name, value in asked.items():
+        if name not in FREE and value != getattr(stored, name):
+            given = f"--{name} {value} for a run of {name} {getattr(stored, name)}"
+            raise _refusal(given, "what it was begun with", f"leaving out --{name}")
+    return replace(stored, **{"stop_after": None, **{k: v for k, v in asked.items() if k in FREE}})
+
+
+def _load(path: Path, device: str) -> tuple[GPT, bpe.Tokenizer, dict[str, Any]]:
+    document, settings = _read(path), settings_of(path)
+    try:
+        tokenizer = bpe.Tokenizer.from_json(document["tokenizer"])
+    except ValueError as error:
+        raise _damaged(path / MODEL) from error
+    with pa.device(device):
+        model = GPT(replace(settings.config, vocabulary=tokenizer.size)).to(settings.dtype)
+        pa.load(path / STATE, model=model)
+    return model.eval(), tokenizer, document
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, "utf-8")
+    os.replace(part, path)
+
+
+KEYS: Final = {
+    "settings": dict, "tokenizer": str, "text": str, "losses": list, "held_out": dict, "probe": dict,
+}  # fmt: skip
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """The document of a run. It is not trusted."""
+    path = folder / MODEL
+    if not path.is_file():
+        hint = f"proa demo --out {folder}"
+        raise FileError(message("demo", f"{str(folder)!r}, where no model was saved", "one", hint))
+    try:
+        with path.open("rb") as file:
+            document = json.loads(file.read(JSON_LIMIT).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path) from error
+    if not isinstance(document, dict) or any(not isinstance(document.get(k), t) for k, t in KEYS.items()):
+        raise _damaged(path)
+    return document
+
+
+def _damaged(path: Path) -> FileError:
+    return FileError(message("demo", f"a damaged file {str(path)!r}", "what `proa demo` writes", "a new run"))
+
+
+# Another process.
+
+
+def _probe(model: GPT, ids: Any) -> str:
+    """The model's loss on a few windows, as exact text."""
+    model.eval()
+    with pa.no_grad():
+        return float(model.loss(pa.asarray(np.asarray(ids, np.int64))).item()).hex()
+
+
+def tell_probe(path: str, device: str) -> None:
+    """Load a model and print its loss on the windows that were saved with it."""
+    model, _, document = _load(Path(path), device)
+    with pa.device(device):
+        print(_probe(model, document["probe"]["ids"]))
+
+
+def probe_elsewhere(path: Path, device: str) -> str:
+    """The loss of a saved model, as a new process finds it.
+
+    Errors:
+        ProaError: the process failed.
+    """
+    root = str(Path(pa.__file__).parents[1])
+    code = (
+        "import sys; sys.path.append(sys.argv[1]); "
+        "from proa.examples.language import tell_probe; tell_probe(*sys.argv[2:])"
+    )
+    command = [sys.executable, "-c", code, root, str(path), device]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProaError(f"[demo] the new process ended with status {done.returncode}:\n{done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+# Telling.
+
+
+@final
+class Clock:
+    """Seconds, by what they were spent on.
+
+    Example:
+        >>> clock = Clock()
+        >>> clock.lap("nothing")
+        >>> clock.laps["nothing"] < 1
+        True
+    """
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self.last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """What was done since the last lap has this name."""
+        now = time.perf_counter()
+        self.laps[name] = self.laps.get(name, 0.0) + now - self.last
+        self.last = now
+
+
+def tell(report: Mapping[str, Any], learner: Learner, show: Show) -> None:
+    """Write the results for people."""
+    for prompt, text in report["samples"].items():
+        show.say(f"\n--- {prompt!r} goes on:\n{prompt}{text}")
+    if report["picture"] is None:
+        show.say("\ntraining loss in nats (pip install 'proa[plot]' saves a picture)")
+        show.say(curves.plain(learner.losses))
+    before, after, trigram = (report[f"bits_per_byte_{x}"] for x in ("before", "after", "trigram"))
+    verdict = "beats" if after < trigram else "does not beat"
+    seconds = sum(report["seconds"].values())
+    show.say()
+    show.result(
+        f"held out  {after:.3f} bits per byte after {report['steps_done']} steps, {before:.3f} before; "
+        f"3-gram {trigram:.3f}, which the model {verdict}"
+    )
+    equal = "the same loss, bit for bit" if report["reload"]["equal"] else "ANOTHER LOSS"
+    show.result(f"saved     {report['path']}; loaded again in a new process: {equal}")
+    show.say(f"took      {seconds:.0f} s; try: proa sample {report['path']} --prompt 'def '")
+    if report["picture"]:
+        show.say(f"curves    {report['picture']}")

@@ -25,7 +25,8 @@ def splice(sink: Any, graph: Graph, inputs: Sequence[Value]) -> list[Any]:
     constants = [constant_in(sink, c) for c in graph.constants]
 
     def again(step: Step, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        return sink.emit(step.entry, tuple([o.value for o in operands]))
+        outs: tuple[Any, ...] = sink.emit(step.entry, tuple([o.value for o in operands]))
+        return outs
 
     slots = sweep(graph, inputs, again, constants)
     return [slots[o] for o in graph.outputs]

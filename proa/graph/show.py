@@ -114,7 +114,8 @@ def _read_function(function: ast.FunctionDef, graphs: dict[str, Graph], primitiv
         slots[argument.arg] = len(specs)
         specs.append(of)
     for statement in function.body[:-1]:
-        target, made = statement.targets[0], statement.value  # type: ignore[attr-defined]
+        line: Any = statement
+        target, made = line.targets[0], line.value
         names = [t.id for t in target.elts] if isinstance(target, ast.Tuple) else [target.id]
         if made.func.id == "constant":
             data, of = ast.literal_eval(made.args[0]), _read_spec(ast.literal_eval(made.args[1]))
@@ -132,7 +133,8 @@ def _read_function(function: ast.FunctionDef, graphs: dict[str, Graph], primitiv
         for name, of in zip(names, outs, strict=True):
             slots[name] = len(specs)
             specs.append(of)
-    final = function.body[-1].value  # type: ignore[attr-defined]
+    last: Any = function.body[-1]
+    final = last.value
     outputs = tuple([slots[e.id] for e in final.elts])
     return Graph(tuple(inputs), tuple(steps), outputs, tuple(constants))
 

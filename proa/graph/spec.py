@@ -37,7 +37,7 @@ class Spec:
     @property
     def is_named(self) -> bool:
         """Whether a named dim stands in the shape."""
-        return any(type(n) is Dim for n in self.shape)
+        return any(isinstance(n, Dim) for n in self.shape)
 
     def with_grad(self) -> Spec:
         """The same spec on the tape."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from proa.dtypes import float64, int64
+from proa.dtypes import int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
 from proa.nn import functional as F  # noqa: N812
@@ -172,17 +172,16 @@ class _BatchNorm(Module):
         held = self.weight if self.weight is not None else self.running_mean
         if held is not None:
             check_input(name, "x", x, held, wide=True)
-        mean, var = self.running_mean, self.running_var
-        momentum = self.momentum
-        if self.training and mean is not None:
-            hold(self.num_batches_tracked, self.num_batches_tracked + 1)
-            if momentum is None:
-                dtype = float64 if mean.dtype is float64 else mean.dtype
-                momentum = 1.0 / self.num_batches_tracked.astype(dtype)
+        mean, var, momentum = self.running_mean, self.running_var, self.momentum
+        learns = self.training and mean is not None
+        count = self.num_batches_tracked + 1 if learns else None
+        if momentum is None:
+            momentum = 1.0 / count.astype(mean.dtype) if count is not None else 0.0
         whole = self.training or mean is None
-        return F.batch_norm(
-            x, mean, var, self.weight, self.bias, whole, 0.0 if momentum is None else momentum, self.eps
-        )
+        y = F.batch_norm(x, mean, var, self.weight, self.bias, whole, momentum, self.eps)
+        if count is not None:
+            hold(self.num_batches_tracked, count)
+        return y
 
     def extra_repr(self) -> str:
         return (

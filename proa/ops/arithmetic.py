@@ -228,13 +228,13 @@ def _zero(like: Any) -> Any:
     return current_sink().number(0.0, spec((), like.value.spec.dtype))
 
 
-_select = Primitive(
+select_: Primitive = Primitive(
     "select", ELEMENTWISE, accepts=(BOOL, ANY, ANY), core=True, rule=_select_rule,
     meaning=np.where, linear=(1, 2), transpose=_select_transpose, differentiable=(1, 2),
     jvp=(
         None,
-        lambda c, x, y, z, dx: fill_like(_select(c, dx, _zero(dx)), z),
-        lambda c, x, y, z, dy: fill_like(_select(c, _zero(dy), dy), z),
+        lambda c, x, y, z, dx: fill_like(select_(c, dx, _zero(dx)), z),
+        lambda c, x, y, z, dy: fill_like(select_(c, _zero(dy), dy), z),
     ),
     saves="c",
     samples=[Sample((((2, 3), "bool"), (2, 3), (2, 3))), Sample((((3,), "bool"), (2, 1), ()))],
@@ -249,8 +249,5 @@ def select(condition: Any, x: Any, y: Any) -> Any:
     >>> pa.where(pa.asarray([True, False]), 1.0, 2.0).tolist()
     [1.0, 2.0]
     """
-    x, y = promoted(_select, (x, y))
-    return _select(condition, x, y)
-
-
-_BOOL = bool_
+    x, y = promoted(select_, (x, y))
+    return select_(condition, x, y)

@@ -89,7 +89,7 @@ def _matmul(left: Any, right: Any) -> Any:
     return np.matmul(left, right)
 
 
-dot = Primitive(
+dot: Primitive = Primitive(
     "dot", Family("contraction", _factors, _batch), params=("a", "b", "out"), accepts=NUMERIC,
     core=True, meaning=_meaning, linear=(0, 1), transpose=_transpose, saves="x y", retained=True,
     accuracy=Accuracy(1, 1, sums=True), cost=2,

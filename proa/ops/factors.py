@@ -39,7 +39,7 @@ class FactorMap(NamedTuple):
         total = 1
         for letter, n in self.sizes.items():
             addressed = self.roles[letter] in ("window", "gathered")
-            total *= 1 if addressed or type(n) is Dim else n
+            total *= 1 if addressed or isinstance(n, Dim) else n
         return total
 
 

@@ -62,7 +62,7 @@ abs = elementwise(
     saves="x", edges={-inf: inf, -0.0: 0.0}, doc="|x|. The derivative at 0 is 0.",
 )  # fmt: skip
 
-sign = elementwise(
+sign: Primitive = elementwise(
     "sign", accepts=NUMERIC, core=True, meaning=_sign, jvp=_flat, edges={nan: nan},
     doc="-1, 0 or 1; NaN of NaN.",
 )  # fmt: skip
@@ -112,7 +112,7 @@ sin = elementwise(
     accuracy=ulp(2, 2), cost=16, edges={inf: nan, -0.0: -0.0}, doc="sin(x), x in radians.",
 )  # fmt: skip
 
-cos = elementwise(
+cos: Primitive = elementwise(
     "cos", accepts=FLOAT, core=True, meaning=np.cos, jvp=lambda x, y, dx: -sin(x) * dx, saves="x",
     accuracy=ulp(2, 2), cost=16, edges={inf: nan, 0.0: 1.0}, doc="cos(x), x in radians.",
 )  # fmt: skip

@@ -279,7 +279,7 @@ def _flip_factors(op: str, ins: tuple[Spec, ...], axes: tuple[int, ...]) -> Fact
     return same._replace(roles=same.roles | dict.fromkeys(axes, "window"))
 
 
-flip = movement(
+flip: Primitive = movement(
     "flip", _flip_factors, lambda p, n: {"axes": shifted(p["axes"])},
     params=("axes",), core=True, meaning=lambda x, axes: np.flip(x, axes), linear=(0,),
     transpose=lambda entry, cts, operands, index: apply(flip, cts, axes=entry.params[0]),

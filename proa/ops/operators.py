@@ -333,7 +333,7 @@ def concat(xs: Sequence[Any], axis: int | None = 0) -> Any:
         raise ArgumentError(message("concat", f"{xs!r:.60}", "a non-empty list of tensors"))
     if axis is None:
         xs, axis = [reshape(x, (-1,)) for x in xs], 0
-    common = promoted(ar.select, xs)
+    common = promoted(ar.select_, xs)
     ndim = common[0].value.spec.ndim
     if ndim == 0:
         raise ShapeError(message("concat", "tensors of 0 axes", "at least 1", "pa.stack"))
@@ -507,7 +507,7 @@ def attach_operators(cls: type) -> None:
         setattr(cls, f"__{name}__", _forward(function))
     for name, unary in UNARY.items():
         setattr(cls, f"__{name}__", _alone(unary))
-    cls.__hash__ = object.__hash__  # type: ignore[method-assign]
+    setattr(cls, "__hash__", object.__hash__)  # noqa: B010
 
 
 def _forward(function: Any) -> Any:

@@ -85,6 +85,29 @@ class Primitive:
     | expand | composites only: the definition in other operations |
     """
 
+    params: tuple[str, ...]
+    accepts: Any
+    core: bool
+    meaning: Any
+    rule: Any
+    jvp: Any
+    linear: Any
+    transpose: Any
+    saves: str
+    retained: bool
+    expand: Any
+    pullback: Any
+    accuracy: Accuracy
+    cost: int
+    domain: Domain
+    edges: Any
+    samples: Any
+    errors: Any
+    doc: str
+    batch: Any
+    differentiable: Any
+    promotes: bool
+
     def __init__(self, name: str, family: Family, **fields: Any) -> None:
         self.name = name
         self.family = family
@@ -150,8 +173,8 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "params": (), "accepts": ANY, "core": False, "meaning": None, "rule": _same, "jvp": None,
     "linear": (), "transpose": None, "saves": "", "retained": False, "expand": None,
     "pullback": None, "accuracy": EXACT, "cost": 1, "domain": Domain(-3.0, 3.0), "edges": {},
-    "samples": (), "errors": (), "doc": "", "batch": None, "inner": None, "differentiable": True,
-    "promotes": False, "check": None,
+    "samples": (), "errors": (), "doc": "", "batch": None, "differentiable": True,
+    "promotes": False,
 }  # fmt: skip
 
 
@@ -188,7 +211,8 @@ def value_of(op: str, operand: Any) -> Value:
     if isinstance(operand, (np.ndarray, np.generic, bool, int, float)):
         array = np.asarray(operand)
         kept = current_sink().constant(array, spec(array.shape, dtypes.dtype(array.dtype)))
-        return kept.value
+        value: Value = kept.value
+        return value
     kind = type(operand).__name__
     raise DtypeError(message(op, f"an argument of type {kind}", "a tensor", "pa.asarray(...)"))
 
@@ -216,7 +240,8 @@ def promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     if None not in specs and all(a is b for a, b in zip(operands, found, strict=True)):
         primitive.met.add(specs)
         if len(specs) == 1 and not primitive.params:
-            primitive.singles[specs[0]] = intern_entry(primitive.table, primitive, (), specs)
+            of: Any = specs[0]
+            primitive.singles[of] = intern_entry(primitive.table, primitive, (), (of,))
     return found
 
 
@@ -240,7 +265,7 @@ def common_dtype(primitive: Primitive, numbers: Sequence[Any], values: Sequence[
     strong = [v.spec.dtype for v in values if v is not None and not v.spec.weak]
     weak = [v.spec.dtype for v in values if v is not None and v.spec.weak]
     weak += [weak_dtype(n) for n in numbers if n is not None]
-    target = _fold(promote, strong) if strong else _fold(promote, weak)
+    target: Dtype = _fold(promote, strong) if strong else _fold(promote, weak)
     if strong:
         for other in weak:
             target = meet(target, other, dtypes.default_float())
@@ -263,7 +288,8 @@ def as_number(op: str, number: Any, dtype: Dtype) -> Value:
         raise ArgumentError(message(op, f"the number {number}", f"one that {dtype.name} holds"))
     if type(number) is int and abs(number) > 2**1000:
         raise ArgumentError(message(op, "an int beyond 2**1000", f"one that {dtype.name} holds"))
-    return current_sink().number(number, spec((), dtype))
+    value: Value = current_sink().number(number, spec((), dtype))
+    return value
 
 
 def cast_to(value: Any, dtype: Dtype, weak: bool = False) -> Any:

@@ -19,7 +19,7 @@ def _keep_batch(primitive: Primitive, operands: Any, flags: Any, params: dict[st
     return apply(primitive, operands, **params)
 
 
-keep = Primitive(
+keep: Primitive = Primitive(
     "keep", Family("opaque", _keep_factors, _keep_batch), params=("number",), core=True,
     meaning=lambda x, number: x, linear=(0,), cost=0,
     transpose=lambda entry, cts, operands, index: apply(keep, cts, number=entry.params[0]),

@@ -56,6 +56,8 @@ class State:
         "watching",
     )  # fmt: skip
 
+    scope: str
+
     def __init__(self, mode: int = 0, capture: Any = None, outer: State | None = None) -> None:
         self.handles: list[ref[Any]] = []
         self.mode = mode
@@ -75,7 +77,7 @@ class State:
         node = Node(entry.plain, inputs, caller(3), self.scope)
         make, handles = _hooks.handle, self.handles
         if entry.single:
-            made = make(Value(node, 0, entry.out))
+            made = make(Value(node, 0, entry.outs[0]))
             handles.append(ref(made))
             outs = (made,)
         else:

@@ -227,7 +227,8 @@ def _saving_entry(entry: Entry, wanted: tuple[int, ...]) -> Entry:
     if not steps:
         return entry
     graph = flat(graph)
-    first, slots = graph.first_step_slot, []
+    first = graph.first_step_slot
+    slots: list[int] = []
     for i, step in enumerate(graph.steps):
         if i in steps:
             slots += range(first, first + len(step.entry.outs))
@@ -321,5 +322,3 @@ def gradient_graph(graph: Graph, wanted: tuple[int, ...]) -> Graph:
         ]
     return builder.graph(outs)
 
-
-_ = (apply, call)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, NoReturn, final
 
@@ -10,23 +9,21 @@ import jax
 import numpy as np
 
 from proa.backends.numpy.memory import free_bytes
-from proa.backends.xla import elementwise, indexing, structure
+from proa.backends.xla import elementwise, structure
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
-from proa.errors import ExecutionError, OutOfMemory, ProaError, message
+from proa.errors import ExecutionError, OutOfMemory, message
 from proa.graph.entry import Entry
 from proa.graph.graph import Step
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
 
-EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE, **indexing.TABLE}
+EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE}
 SMALL: Final = 1 << 22
 
 
 def fail(step: Step | None, error: Exception) -> NoReturn:
     """Raises what jax reported as an error of ours, with the operation and its line."""
-    if isinstance(error, ProaError):
-        raise error
     name, given = "xla", "a tensor"
     if step is not None:
         name, given = step.entry.primitive.name, f"{step.entry!r:.300} recorded at {line_of(step.where)}"
@@ -36,10 +33,8 @@ def fail(step: Step | None, error: Exception) -> NoReturn:
 
 @final
 class XlaBuffer:
-    """An array on a device, perhaps still being computed. `step` is what computes it.
-
-    An exported one may be donated: jax itself keeps memory that somebody outside shares.
-    """
+    """An array on a device, perhaps still being computed; `step` is what computes it. An exported
+    one may be donated: jax copies where somebody outside shares the memory."""
 
     __slots__ = ("array", "spec", "device", "step", "exported")
 
@@ -54,14 +49,12 @@ class XlaBuffer:
     def wait(self) -> None:
         try:
             self.array.block_until_ready()
-        except RuntimeError as error:
+        except jax.errors.JaxRuntimeError as error:
             fail(self.step, error)
 
     def host(self) -> Any:
-        try:
-            view = np.asarray(self.array).view()
-        except RuntimeError as error:
-            fail(self.step, error)
+        self.wait()
+        view = np.asarray(self.array).view()
         view.flags.writeable = False
         self.exported = True
         return view
@@ -70,31 +63,29 @@ class XlaBuffer:
 @final
 class XlaExecutable:
     """A compiled Program. It is traced once, when it is made: numbers are inputs like any other.
+    Constants of 0 axes are literals of the program, larger ones are arguments."""
 
-    Constants of 0 axes are literals of the program, larger ones are arguments.
-    """
-
-    __slots__ = ("program", "constants", "origins", "traces", "run", "peak_bytes", "largest")
+    __slots__ = ("program", "constants", "origins", "largest", "traces", "run", "peak_bytes")
 
     def __init__(self, program: Program, chip: Any) -> None:
         graph = program.graph
-        self.program = program
-        self.traces = 0
+        self.program, self.traces = program, 0
         steps: list[Step | None] = [None] * graph.first_step_slot
         steps += [s for s in graph.steps for _ in s.entry.outs]
         self.origins = [(s, steps[o]) for s, o in zip(graph.output_specs(), graph.outputs, strict=True)]
         self.largest = max(graph.steps, key=lambda s: sum(o.nbytes for o in s.entry.outs), default=None)
-        large = [c for c in graph.constants if c.spec.ndim]
-        self.constants = [put(c.array, c.spec, chip) for c in large]
-        shapes = [
-            jax.ShapeDtypeStruct(g.spec.shape, g.spec.dtype.numpy) for g in (*graph.inputs, *large)
-        ]
+        arrays = [c for c in graph.constants if c.spec.ndim]
+        self.constants = [put(c.array, c.spec, chip) for c in arrays]
+        specs = [g.spec for g in (*graph.inputs, *arrays)]
+        results = {(s.shape, s.dtype) for s in graph.output_specs()}  # jax warns about other gifts
+        given = [i for i in sorted(program.donated) if (specs[i].shape, specs[i].dtype) in results]
         home = jax.sharding.SingleDeviceSharding(chip)
-        jitted = jax.jit(self._walk, out_shardings=home, donate_argnums=_donated(program))
+        jitted = jax.jit(self._walk, out_shardings=home, donate_argnums=given)
         try:
             with jax.enable_x64(True):
+                shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.numpy) for s in specs]
                 self.run = jitted.lower(*shapes).compile()
-        except RuntimeError as error:
+        except jax.errors.JaxRuntimeError as error:
             fail(self.largest, error)
         found = self.run.memory_analysis()
         self.peak_bytes = found.temp_size_in_bytes + found.output_size_in_bytes if found else 0
@@ -164,17 +155,5 @@ def put(array: Any, spec: Spec, chip: Any) -> Any:
     try:
         with jax.enable_x64(True):
             return jax.device_put(own, chip)
-    except RuntimeError as error:
+    except jax.errors.JaxRuntimeError as error:
         fail(None, error)
-
-
-def _donated(program: Program) -> tuple[int, ...]:
-    """Donated inputs that an output can take the place of; jax warns about others."""
-    room = Counter([(s.shape, s.dtype) for s in program.graph.output_specs()])
-    found = []
-    for i in sorted(program.donated):
-        like = program.graph.inputs[i].spec
-        room[like.shape, like.dtype] -= 1
-        if room[like.shape, like.dtype] >= 0:
-            found.append(i)
-    return tuple(found)

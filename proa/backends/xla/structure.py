@@ -1,4 +1,4 @@
-"""Emitters of movement, reductions, contractions, and of values made from nothing."""
+"""Emitters of movement, reductions, contractions, indexing, scans, and of values from nothing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,15 @@ from math import prod
 from typing import Any, Final
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from proa.backends.xla.elementwise import Function, widened
 from proa.graph.entry import Entry
 from proa.ops.creation import threefry
 
-
-def _pad(entry: Entry, x: Any, value: Any) -> Any:
-    return lax.pad(x, value, list(zip(*entry.params, strict=True)))
-
-
-def _sum(entry: Entry, x: Any) -> Any:
-    wide = widened(x)
-    return jnp.sum(wide, axis=entry.params[0], dtype=wide.dtype).astype(x.dtype)
-
-
-def _argmax(entry: Entry, x: Any) -> Any:
-    return lax.argmax(x.astype(jnp.uint8) if x.dtype == bool else x, entry.params[0][0], jnp.int64)
+DROP: Final[dict[str, Any]] = {"mode": "drop", "wrap_negative_indices": False}
+FILL: Final[dict[str, Any]] = {"mode": "fill", "wrap_negative_indices": False}
 
 
 def _dot(entry: Entry, x: Any, y: Any) -> Any:
@@ -43,16 +34,8 @@ def _conv(entry: Entry, x: Any, w: Any) -> Any:
     *geometry, groups = entry.params
     if 0 in (*x.shape[:2], *entry.out.shape):
         return jnp.zeros(entry.out.shape, x.dtype)
-    return lax.conv_general_dilated(
-        widened(x), widened(w), *geometry, feature_group_count=groups,
-        precision=lax.Precision.HIGHEST,
-    ).astype(x.dtype)  # fmt: skip
-
-
-def _iota(entry: Entry) -> Any:
-    """Counted in int64 and rounded once."""
-    shape, axis, _ = entry.params
-    return lax.broadcasted_iota(jnp.int64, shape, axis).astype(entry.out.dtype.numpy)
+    precise: dict[str, Any] = {"feature_group_count": groups, "precision": lax.Precision.HIGHEST}
+    return lax.conv_general_dilated(widened(x), widened(w), *geometry, **precise).astype(x.dtype)
 
 
 def _random_bits(entry: Entry, state: Any) -> Any:
@@ -65,21 +48,109 @@ def _random_bits(entry: Entry, state: Any) -> Any:
     return words.reshape(*lead, 2 * block.size)[..., :count].reshape(lead + shape)
 
 
+def _addressed(x: Any, indices: Any, axes: Any, batch: int) -> tuple[Any, Any, list[int]]:
+    """x with what is addressed in front, an index for each of those axes, the axes' order. What
+    uint64 holds beyond int64 turns negative: outside in any case."""
+    order = [*range(batch), *axes, *[i for i in range(batch, x.ndim) if i not in axes]]
+    shared = jnp.indices(indices[0].shape, sparse=True)[:batch]
+    where = (*shared, *[i.astype(jnp.int64) for i in indices])
+    return lax.transpose(x, order), where, order
+
+
+def _gather(entry: Entry, x: Any, *indices: Any) -> Any:
+    fill = np.nan if entry.out.dtype.is_float else 0
+    if x.size == 0:
+        return jnp.full(entry.out.shape, fill, x.dtype)
+    table, where, _ = _addressed(x, indices, *entry.params)
+    return table.at[where].get(fill_value=fill, **FILL)
+
+
+def _scatter(entry: Entry, x: Any, updates: Any, *indices: Any) -> Any:
+    axes, batch, mode = entry.params
+    if x.size == 0:
+        return x
+    table, where, order = _addressed(x, indices, axes, batch)
+    if mode == "set":
+        where = _last_only(table.shape, where)
+    if mode == "add":
+        table, updates = widened(table), widened(updates)
+    found = getattr(table.at[where], mode)(updates, **DROP).astype(x.dtype)
+    return lax.transpose(found, [order.index(i) for i in range(x.ndim)])
+
+
+def _last_only(shape: tuple[int, ...], where: Any) -> Any:
+    """Of several at one place all but the last are sent outside: XLA promises no order."""
+    own = where[-1].shape
+    numbers = lax.iota(jnp.int64, prod(own)).reshape(own)
+    table = jnp.full(shape[: len(where)], -1, jnp.int64).at[where].max(numbers, **DROP)
+    last = table.at[where].get(fill_value=-1, **FILL) == numbers
+    return (*where[:-1], jnp.where(last, where[-1], -1))
+
+
+def _windows(x: Any, starts: Any, axes: Any, sizes: Any, strides: Any) -> list[tuple[Any, int, int]]:
+    """(start, size, stride) for every axis of x; starts are clamped so that the window fits."""
+    found = [(jnp.int64(0), n, 1) for n in x.shape]
+    for axis, start, size, stride in zip(axes, starts, sizes, strides, strict=True):
+        span = max(0, (size - 1) * stride + 1)
+        found[axis] = (jnp.clip(start, 0, x.shape[axis] - span), size, stride)
+    return found
+
+
+def _dynamic_slice(entry: Entry, x: Any, *starts: Any) -> Any:
+    rows = _windows(x, starts, *entry.params)
+    spans = [max(0, (size - 1) * stride + 1) for _, size, stride in rows]
+    found = lax.dynamic_slice(x, [start for start, _, _ in rows], spans)
+    return lax.slice(found, (0,) * x.ndim, spans, [stride for _, _, stride in rows])
+
+
+def _dynamic_update(entry: Entry, x: Any, update: Any, *starts: Any) -> Any:
+    axes, strides = entry.params
+    rows = _windows(x, starts, axes, [update.shape[a] for a in axes], strides)
+    if set(strides) <= {1}:
+        return lax.dynamic_update_slice(x, update, [start for start, _, _ in rows])
+    where = jnp.ix_(*[start + stride * lax.iota(jnp.int64, size) for start, size, stride in rows])
+    return x.at[where].set(update, unique_indices=True)
+
+
+def _sort(entry: Entry, x: Any) -> tuple[Any, Any]:
+    """By integers in the order of x: every NaN is last, both zeros are equal, denormals count."""
+    (axis,) = entry.params
+    keys = x
+    if entry.out.dtype.is_float:
+        signed = np.dtype(f"int{entry.out.dtype.bits}")
+        bits, top = lax.bitcast_convert_type(x, signed), np.iinfo(signed).max
+        keys = jnp.where(jnp.isnan(x), top, jnp.where(bits < 0, -(bits & top), bits))
+    numbers = lax.broadcasted_iota(jnp.int64, x.shape, axis)
+    return tuple(lax.sort((keys, x, numbers), axis, is_stable=True, num_keys=1)[1:])
+
+
 TABLE: Final[dict[str, Function]] = {
     "reshape": lambda entry, x: lax.reshape(x, entry.params[0]),
     "permute": lambda entry, x: lax.transpose(x, entry.params[0]),
     "broadcast": lambda entry, x: lax.broadcast_in_dim(x, *entry.params),
     "slice": lambda entry, x: lax.slice(x, *entry.params),
-    "pad": _pad,
+    "pad": lambda entry, x, value: lax.pad(x, value, list(zip(*entry.params, strict=True))),
     "concatenate": lambda entry, *xs: lax.concatenate(xs, entry.params[0]),
     "flip": lambda entry, x: lax.rev(x, entry.params[0]),
-    "sum": _sum,
+    "sum": lambda entry, x: jnp.sum(
+        widened(x), axis=entry.params[0], dtype=widened(x).dtype
+    ).astype(x.dtype),
     "max": lambda entry, x: jnp.max(x, axis=entry.params[0]),
     "min": lambda entry, x: jnp.min(x, axis=entry.params[0]),
-    "argmax": _argmax,
+    "argmax": lambda entry, x: lax.argmax(
+        x.astype(jnp.uint8) if x.dtype == bool else x, entry.params[0][0], jnp.int64
+    ),
     "dot": _dot,
     "conv": _conv,
-    "iota": _iota,
+    "gather": _gather,
+    "scatter": _scatter,
+    "dynamic_slice": _dynamic_slice,
+    "dynamic_update": _dynamic_update,
+    "cumsum": lambda entry, x: lax.cumsum(widened(x), *entry.params).astype(x.dtype),
+    "sort": _sort,
+    "iota": lambda entry: lax.broadcasted_iota(  # counted in int64, rounded once
+        jnp.int64, *entry.params[:2]
+    ).astype(entry.out.dtype.numpy),
     "random_bits": _random_bits,
     "keep": lambda entry, x: lax.optimization_barrier(x),
 }

@@ -9,7 +9,7 @@ from proa.ops.composite.activations import (
     sigmoid,
     silu,
     softplus,
-)  # fmt: skip
+)
 from proa.ops.composite.attention import attention
 from proa.ops.composite.cross_entropy import cross_entropy, nll_loss
 from proa.ops.composite.dropout import dropout
@@ -23,7 +23,7 @@ from proa.ops.composite.losses import (
     l1_loss,
     mse_loss,
     smooth_l1_loss,
-)  # fmt: skip
+)
 from proa.ops.composite.normalisation import batch_norm, group_norm, layer_norm, rms_norm
 from proa.ops.composite.pooling import adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool
 from proa.ops.composite.random import (
@@ -33,7 +33,7 @@ from proa.ops.composite.random import (
     permutation,
     randint,
     uniform,
-)  # fmt: skip
+)
 from proa.ops.composite.statistics import log_softmax, logsumexp, mean, softmax, std, var
 
 __all__ = [

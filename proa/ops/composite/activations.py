@@ -18,7 +18,7 @@ from proa.ops.composite.common import (
     number,
     wide,
     wide_pullback,
-)  # fmt: skip
+)
 from proa.ops.expand import composite
 from proa.ops.functions import erf, exp, expm1, log1p, tanh
 from proa.ops.primitive import NUMERIC, apply, value_of
@@ -67,9 +67,13 @@ def softplus_of(x: Any) -> Any:
     return select(negative, 0.0, x) + log1p(small)
 
 
+def _sigmoid_back(operands: Any, results: Any, cts: Any) -> list[Any]:
+    (y,), (ct,) = results, cts
+    return [ct * (y * (1.0 - y))]
+
+
 _sigmoid = composite(
-    "sigmoid", wide(logistic), batch=batch_first,
-    pullback=wide_pullback(lambda operands, results, cts: [cts[0] * (results[0] * (1.0 - results[0]))]),
+    "sigmoid", wide(logistic), pullback=wide_pullback(_sigmoid_back), batch=batch_first,
     doc="1 / (1 + e^-x), accurate in both tails.",
 )  # fmt: skip
 

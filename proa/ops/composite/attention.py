@@ -22,7 +22,7 @@ from proa.ops.composite.common import (
     stopped,
     wide,
     wide_pullback,
-)  # fmt: skip
+)
 from proa.ops.composite.dropout import keep_factor
 from proa.ops.contraction import LETTERS, dot
 from proa.ops.creation import iota

@@ -21,13 +21,13 @@ from proa.ops.composite.common import (
     reduced,
     shaped,
     wide,
-)  # fmt: skip
+)
 from proa.ops.composite.statistics import (
     _log_softmax,
     log_probabilities,
     probabilities,
     stable,
-)  # fmt: skip
+)
 from proa.ops.creation import iota
 from proa.ops.expand import composite
 from proa.ops.families.movement import all_batched

@@ -20,7 +20,7 @@ from proa.ops.composite.common import (
     optional,
     reduced,
     wide,
-)  # fmt: skip
+)
 from proa.ops.expand import composite
 from proa.ops.families.movement import all_batched
 from proa.ops.functions import abs as absolute

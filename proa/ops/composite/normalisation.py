@@ -22,7 +22,7 @@ from proa.ops.composite.common import (
     stopped,
     wide,
     wide_pullback,
-)  # fmt: skip
+)
 from proa.ops.expand import composite
 from proa.ops.families.elementwise import unbroadcast
 from proa.ops.functions import rsqrt
@@ -117,13 +117,10 @@ def _normalised(op: str, x: Any, normalized_shape: Any) -> tuple[Value, Shape]:
 
 def _parameters(op: str, x: Value, shape: Shape, **named: Any) -> tuple[Names, list[Any]]:
     """Weight and bias, checked, of those that are given."""
-    found = {
-        name: None
-        if v is None
-        else shaped(op, name, matched(op, name, v, x.spec.dtype, True), shape)
-        for name, v in named.items()
-    }
-    return optional(**found)
+    given, values = optional(**named)
+    dtype = x.spec.dtype
+    pairs = zip(given, values, strict=True)
+    return given, [shaped(op, n, matched(op, n, v, dtype, wide=True), shape) for n, v in pairs]
 
 
 # RMS norm.
@@ -228,7 +225,8 @@ def _batch_norm_back(operands: Any, results: Any, cts: Any, given: Names) -> lis
 
 
 _batch_norm = composite(
-    "batch_norm", wide(_batch_norm_expand), params=("given",), pullback=wide_pullback(_batch_norm_back),
+    "batch_norm", wide(_batch_norm_expand), params=("given",),
+    pullback=wide_pullback(_batch_norm_back),
     doc="Three results: (x - mean) / sqrt(var + eps) weight + bias over all axes but the second, "
     "and that mean and variance (divided by n).",
 )  # fmt: skip
@@ -237,9 +235,8 @@ _batch_norm = composite(
 def _running_expand(old_mean: Any, old_var: Any, center: Any, variance: Any, m: Any, n: int) -> Any:
     def moved(old: Any, new: Any) -> Any:
         inner = interior(old.spec.dtype)
-        mixed = cast_to(old, inner) * (1.0 - cast_to(m, inner)) + cast_to(new, inner) * cast_to(
-            m, inner
-        )
+        a, b, part = (cast_to(v, inner) for v in (old, new, m))
+        mixed = a * (1.0 - part) + b * part
         return cast_to(stopped(mixed), old.spec.dtype)
 
     return moved(old_mean, center), moved(old_var, variance * (n / (n - 1.0)))

@@ -73,12 +73,8 @@ def _windows(
 ) -> Any:
     """Every window joined, axis by axis."""
     first, shape = x.spec.ndim - len(kernel), x.spec.shape
-    outs = [
-        _count(n, *of, ceil)
-        for n, of in zip(
-            shape[first:], zip(kernel, stride, padding, dilation, strict=True), strict=True
-        )
-    ]
+    axes = zip(shape[first:], kernel, stride, padding, dilation, strict=True)
+    outs = [_count(n, k, s, p, d, ceil) for n, k, s, p, d in axes]
     rows = zip(shape[first:], outs, kernel, stride, padding, dilation, strict=True)
     high = tuple([max(0, (o - 1) * s + (k - 1) * d + 1 - n - p) for n, o, k, s, p, d in rows])
     x = _padded(x, padding, high, fill)
@@ -121,7 +117,8 @@ def max_pool(
     ceil_mode: bool = False,
 ) -> Any:  # fmt: skip
     """The largest element of each window; NaN if one is. The first of a tie, in row-major order,
-    has the gradient. Padding is -inf (the least integer), and at most half the kernel.
+    has the gradient. Padding is -inf (the least integer), at most half of what a
+    window spans.
 
     x: (N, C, d1[, d2[, d3]]) or (C, d1, ...), numeric. Sizes: an int for every spatial axis (then
     x has N and C) or one for each; `stride` None is the kernel.
@@ -150,9 +147,9 @@ def _geometry(
     steps = kernel if stride is None else _sizes(op, "stride", stride, length, 1)
     around = _sizes(op, "padding", padding, length, 0)
     apart = _sizes(op, "dilation", dilation, length, 1)
-    if any(2 * p > k for p, k in zip(around, kernel, strict=True)):
-        given = f"padding {around} for kernel {kernel}"
-        raise ArgumentError(message(op, given, "at most half the kernel"))
+    if any(2 * p > d * (k - 1) + 1 for p, k, d in zip(around, kernel, apart, strict=True)):
+        given = f"padding {around} for kernel {kernel} and dilation {apart}"
+        raise ArgumentError(message(op, given, "at most half of what a window spans"))
     ceil = flag(op, "ceil_mode", ceil_mode)
     rows = zip(x.spec.shape[-length:], kernel, steps, around, apart, strict=True)
     if any(_count(*row, ceil) < 1 for row in rows):
@@ -221,7 +218,8 @@ def avg_pool(
     return apply(_avg_pool, (x,), **params, include=include)
 
 
-# As many windows as asked for: window i of m over n elements is floor(i n / m) .. ceil((i + 1) n / m).
+# As many windows as asked for: window i of m over n elements runs from floor(i n / m) to
+# ceil((i + 1) n / m), without that.
 
 
 def _adaptive(x: Any, output: Sizes, join: Any, repeat: bool) -> tuple[Any, list[Any]]:
@@ -264,7 +262,8 @@ _adaptive_avg_pool = composite(
 )  # fmt: skip
 
 _adaptive_max_pool = composite(
-    "adaptive_max_pool", lambda x, output: _adaptive(x, output, _larger, True)[0], params=("output",),
+    "adaptive_max_pool", lambda x, output: _adaptive(x, output, _larger, True)[0],
+    params=("output",),
     doc="The largest of as many windows as asked for.",
 )  # fmt: skip
 

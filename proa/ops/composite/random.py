@@ -120,7 +120,8 @@ def uniform(state: Any, shape: Any, dtype: Any = None, low: Any = 0.0, high: Any
 
 
 _normal = composite(
-    "random_normal", lambda state, shape, dtype: normal_from_bits(_words(state, shape, dtype, 2), dtype),
+    "random_normal",
+    lambda state, shape, dtype: normal_from_bits(_words(state, shape, dtype, 2), dtype),
     params=("shape", "dtype"), differentiable=False, doc="Standard normal numbers.",
 )  # fmt: skip
 

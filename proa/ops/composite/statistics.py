@@ -18,7 +18,7 @@ from proa.ops.composite.common import (
     stopped,
     wide,
     wide_pullback,
-)  # fmt: skip
+)
 from proa.ops.expand import composite
 from proa.ops.functions import exp, is_finite, log, sqrt
 from proa.ops.operators import positive, reshape

@@ -1,0 +1,51 @@
+"""`proa sample PATH`: a saved model goes on with a text, and what it writes is seen at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from proa.cli.demo import rate, whole
+from proa.compile.find import default_device
+
+EXAMPLES = """examples:
+  proa sample proa-demo --prompt "def "
+  proa sample proa-demo --prompt "import " --temperature 0.5 --seed 7
+  proa sample proa-demo --temperature 0      always the most probable token"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `proa sample`."""
+    parser.epilog = EXAMPLES
+    add = parser.add_argument
+    add("path", type=Path, metavar="PATH", help="the folder that `proa demo` wrote")
+    add("--prompt", default="def ", metavar="TEXT", help="the text to go on with (default: 'def ')")
+    add("--tokens", type=whole(1), default=200, metavar="N", help="how many to write (default: 200)")
+    add("--temperature", type=rate, default=0.8, metavar="X",
+        help="1 draws as the model says, less is bolder, 0 takes the most probable (default: 0.8)")  # fmt: skip
+    add("--top-k", type=whole(0), default=40, metavar="K",
+        help="draw among the K most probable tokens, 0 for all (default: 40)")  # fmt: skip
+    add("--seed", type=whole(0), default=0, metavar="N", help="another seed, another text (default: 0)")
+    add("--device", default=None, metavar="NAME", help="where to compute, such as numpy or xla")
+
+
+def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
+    """Write the text; the exit status."""
+    language = import_module("proa.examples.language")
+    model, tokenizer = language.load(options.path, options.device or str(default_device()))
+    out = sys.stdout
+    if hasattr(out, "reconfigure"):
+        out.reconfigure(errors="replace")
+    out.write(options.prompt)
+    pieces = language.stream(
+        model, tokenizer, options.prompt,
+        tokens=options.tokens, temperature=options.temperature, top_k=options.top_k, seed=options.seed,
+    )  # fmt: skip
+    for piece in pieces:
+        out.write(piece)
+        out.flush()
+    out.write("\n")
+    out.flush()
+    return 0
