@@ -29,7 +29,7 @@ from proa.tensor import Tensor, assign, copy_of, moved, rebind
 
 __all__ = [
     "Generator", "bernoulli", "categorical", "default_generator", "get_state", "manual_seed",
-    "normal", "permutation", "rand", "randint", "randn", "set_state", "uniform",
+    "next_state", "normal", "permutation", "rand", "randint", "randn", "set_state", "uniform",
 ]  # fmt: skip
 
 _WORD: Final = 2**64 - 1
@@ -101,6 +101,10 @@ class Generator:
         assign(self.state, apply(_advance, (self.state,)), "Generator")
         return found
 
+    def next_state(self, device: Any = None) -> Tensor:
+        """The state for one draw, for functions that take it; the generator is advanced."""
+        return self.draw(copy_of, device=device)  # type: ignore[no-any-return]
+
     def __repr__(self) -> str:
         return f"Generator({self.state!r})"
 
@@ -164,13 +168,27 @@ def set_state(state: Any) -> None:
     default_generator().set_state(state)
 
 
+def next_state(generator: Generator | None = None, device: Any = None) -> Tensor:
+    """The state for one draw of a generator (the default one if None), which is advanced.
+
+    >>> import proa as pa
+    >>> pa.random.next_state().dtype
+    proa.uint32
+    """
+    return _generator(generator).next_state(device)
+
+
+def _generator(given: Any) -> Generator:
+    if given is None:
+        return default_generator()
+    if type(given) is not Generator:
+        kind = f"a generator of type {type(given).__name__}"
+        raise DtypeError(message("random", kind, "a Generator", "pa.Generator(seed)"))
+    return given
+
+
 def _draw(generator: Any, function: Any, *args: Any, device: Any = None) -> Any:
-    if generator is None:
-        generator = default_generator()
-    if type(generator) is not Generator:
-        given = f"a generator of type {type(generator).__name__}"
-        raise DtypeError(message("random", given, "a Generator", "pa.Generator(seed)"))
-    return generator.draw(function, *args, device=device)
+    return _generator(generator).draw(function, *args, device=device)
 
 
 def uniform(

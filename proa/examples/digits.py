@@ -43,7 +43,7 @@ def run(show: Show, *, device: str | None = None, seed: int | None = None) -> di
     train, held_out = digits()
     show.say(f"digits    {len(train[0])} to learn from, {len(held_out[0])} held out")
     accuracies = {}
-    with pa.device(device or pa.default_device()):
+    with pa.device(device or pa.get_default_device()):
         for number in SEEDS if seed is None else (seed,):
             model = learn(train, number, show)
             accuracies[number] = accuracy(model, held_out)
@@ -110,7 +110,7 @@ def learn(train: tuple[Any, Any], seed: int, show: Show) -> Net:
     loader = DataLoader(train, batch_size=BATCH, shuffle=True, drop_last=True, generator=generator)
     steps = EPOCHS * len(loader)
     optimizer = optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
-    schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=steps)
+    schedule = optim.CosineAnnealingLR(optimizer, T_max=steps)
 
     @pa.jit
     def step(pictures: Any, labels: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any, Final, final
 import numpy as np
 
 import proa as pa
-from proa import nn, optim
+from proa import optim
 from proa.cli import curves
 from proa.cli.show import Show, interruptible
 from proa.errors import ArgumentError, FileError, ProaError, message
@@ -328,11 +328,11 @@ class Learner:
         starts = len(text.ids) - settings.context
 
         def step() -> Any:
-            begin = pa.randint(0, starts, (settings.batch, 1), generator=self.generator)
+            begin = pa.random.randint(0, starts, (settings.batch, 1), generator=self.generator)
             loss = model.loss(pa.take(tokens, begin + offsets, axis=0))
             self.optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optim.clip_grad_norm_(model.parameters(), 1.0)
             self.optimizer.step()
             return loss
 
@@ -407,9 +407,9 @@ class Learner:
 def _schedule(optimizer: Any, steps: int) -> Any:
     """The learning rate rises for the first twentieth, and falls along a cosine to a twentieth."""
     warm = max(1, steps // 20)
-    rise = optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
-    fall = optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
-    return optim.lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[warm])
+    rise = optim.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
+    fall = optim.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
+    return optim.SequentialLR(optimizer, [rise, fall], milestones=[warm])
 
 
 # Writing.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Final
 
-from proa.errors import ArgumentError, ShapeError, message
+from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.nn.module import hold
 from proa.ops import composite as co
 from proa.ops import operators as op
@@ -26,8 +26,9 @@ from proa.ops.functions import sqrt, tanh
 from proa.ops.movement import pad as pad_primitive
 from proa.ops.primitive import apply, as_number, number_of, value_of
 from proa.ops.window import conv
-from proa.random import next_state
+from proa.random import Generator, default_generator
 from proa.shapes import as_axis, as_int
+from proa.tensor import Tensor
 
 logsigmoid = co.log_sigmoid
 Sizes = tuple[int, ...]
@@ -409,7 +410,16 @@ def dropout(x: Any, p: Any = 0.5, training: bool = True, generator: Any = None) 
     if not flag("dropout", "training", training) or number_of(p) == 0:
         floating("dropout", "x", x)
         return x
-    return co.dropout(x, next_state(generator), p)
+    return drawn("dropout", generator, x, lambda state: co.dropout(x, state, p))
+
+
+def drawn(name: str, generator: Any, x: Any, function: Any) -> Any:
+    """`function(state)` for the state of a generator, where x is; the state is advanced."""
+    source = default_generator() if generator is None else generator
+    if type(source) is not Generator:
+        given = f"a generator of type {type(source).__name__}"
+        raise DtypeError(message(name, given, "a Generator or None", "pa.Generator(seed)"))
+    return source.draw(function, device=x.device if type(x) is Tensor else None)
 
 
 def probability(name: str, p: Any) -> None:
@@ -497,10 +507,14 @@ def scaled_dot_product_attention(
         given = f"heads {heads[0]} of query and {heads[1]} of key"
         raise ShapeError(message(name, given, "equal ones", "enable_gqa=True"))
     probability(name, dropout_p)
-    state = None if number_of(dropout_p) == 0 else next_state(generator)
-    return co.attention(
-        query, key, value, attn_mask, causal=is_causal, scale=scale, dropout_p=dropout_p, state=state
-    )
+    given: dict[str, Any] = {"causal": is_causal, "scale": scale}
+    if number_of(dropout_p) == 0:
+        return co.attention(query, key, value, attn_mask, **given)
+    given["dropout_p"] = dropout_p
+    return drawn(
+        name, generator, query,
+        lambda state: co.attention(query, key, value, attn_mask, state=state, **given),
+    )  # fmt: skip
 
 
 __all__: Final = [

@@ -73,6 +73,12 @@ def _float(name: str, tensor: Any) -> Tensor:
     return tensor
 
 
+def _drawn(function: Any, like: Tensor, generator: Any, *bounds: float, dtype: Any = None) -> Any:
+    """Random numbers of a tensor's shape, in its dtype (or another), where it is."""
+    of = like.dtype if dtype is None else dtype
+    return function(like.shape, *bounds, generator=generator, dtype=of, device=like.device)
+
+
 def _set(tensor: Tensor, new: Any) -> Tensor:
     """The handle holds `new`, in its own dtype and on its own device."""
     with no_grad():
@@ -92,8 +98,7 @@ def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: Any = None)
     _float("uniform_", tensor)
     if not a <= b:
         raise ArgumentError(message("uniform_", f"a {a!r:.40} and b {b!r:.40}", "a <= b"))
-    unit = random.uniform(tensor.shape, dtype=tensor.dtype, generator=generator)
-    return _set(tensor, unit * (b - a) + a)
+    return _set(tensor, _drawn(random.uniform, tensor, generator, a, b))
 
 
 def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> Any:
@@ -107,7 +112,7 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
     _float("normal_", tensor)
     if not std >= 0:
         raise ArgumentError(message("normal_", f"std {std!r:.40}", "at least 0"))
-    return _set(tensor, random.normal(tensor.shape, dtype=tensor.dtype, generator=generator) * std + mean)
+    return _set(tensor, _drawn(random.normal, tensor, generator, mean, std))
 
 
 def trunc_normal_(
@@ -128,8 +133,8 @@ def trunc_normal_(
         raise ArgumentError(message("trunc_normal_", given, "std > 0 and a < b"))
     low, high = (erf((bound - mean) / std / sqrt(2.0)) for bound in (a, b))
     wide = float32 if tensor.dtype.bits < 32 else tensor.dtype
-    unit = random.uniform(tensor.shape, dtype=wide, generator=generator)
-    found = inverse_erf(unit * (high - low) + low) * (std * sqrt(2.0)) + mean
+    inside = _drawn(random.uniform, tensor, generator, low, high, dtype=wide)
+    found = inverse_erf(inside) * (std * sqrt(2.0)) + mean
     return _set(tensor, op.clip(found, a, b))
 
 
@@ -309,10 +314,10 @@ def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = No
     if len(shape) != 2 or not 0 <= sparsity <= 1:
         given = f"shape {shape} and sparsity {sparsity!r:.40}"
         raise ArgumentError(message("sparse_", given, "2 axes and a share from 0 to 1"))
-    keys = random.uniform(shape, generator=generator)
+    keys = _drawn(random.uniform, tensor, generator, dtype=float32)
     order = apply(sort, (keys,), axis=0)[1]
     place = apply(sort, (order,), axis=0)[1]
-    drawn = random.normal(shape, dtype=tensor.dtype, generator=generator) * std
+    drawn = _drawn(random.normal, tensor, generator, 0.0, std)
     return _set(tensor, op.where(place < int(np.ceil(sparsity * shape[0])), 0.0, drawn))
 
 

@@ -183,32 +183,6 @@ class Module:
     def __init__(self) -> None:
         """Nothing is left to do: a module is set up before its `__init__` runs."""
 
-    def forward(self, x):
-    ...         return x * self.factor
-    >>> scale = Scale()
-    >>> scale(pa.asarray([3.0])).tolist(), list(scale.state_dict())
-    ([6.0], ['factor'])
-    """
-
-    __slots__ = ("_name", "__dict__", "__weakref__")
-
-    _name: str
-    training: bool
-    _parameters: dict[str, Any]
-    _buffers: dict[str, Any]
-    _modules: dict[str, Any]
-    _not_saved: frozenset[str]
-    _forward_hooks: dict[int, Any]
-    _forward_pre_hooks: dict[int, Any]
-    _keyword_hooks: frozenset[int]
-
-    def __init__(self) -> None:
-        object.__setattr__(self, "_name", "")
-        self.__dict__.update(
-            training=True, _parameters={}, _buffers={}, _modules={}, _not_saved=frozenset(),
-            _forward_hooks={}, _forward_pre_hooks={}, _keyword_hooks=frozenset(),
-        )  # fmt: skip
-
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What a call of the module computes; a subclass defines it."""
         name = type(self).__name__

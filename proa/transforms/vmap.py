@@ -39,6 +39,16 @@ def _batched(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
     return builder.graph(outs)
 
 
+def _expanded(step: Step, values: list[Any], flags: list[bool]) -> Any:
+    """A composite without a rule for these operands: its expansion, batched, as one call."""
+    graph = expansion(step.entry)
+    if graph is None:
+        given = step.entry.primitive.name
+        raise ProaError(message("vmap", given, "an operation with a batching rule"))
+    count = next(v.spec.shape[0] for v, f in zip(values, flags, strict=True) if f)
+    return apply(call, values, graph=batched_graph(graph, tuple(flags), count))
+
+
 def _step(builder: Builder, step: Step, operands: tuple[Any, ...]) -> tuple[Any, ...]:
     builder.scope, builder.where = step.scope, step.where
     values, flags = [o[0] for o in operands], [o[1] for o in operands]
@@ -46,13 +56,8 @@ def _step(builder: Builder, step: Step, operands: tuple[Any, ...]) -> tuple[Any,
         return tuple([(v, False) for v in builder.emit(step.entry, tuple(values))])
     primitive = step.entry.primitive
     rule = primitive.batch or primitive.family.batch
-    graph = expansion(step.entry)
-    if graph is not None:
-        count = next(v.spec.shape[0] for v, f in zip(values, flags, strict=True) if f)
-        outs = apply(call, values, graph=batched_graph(graph, tuple(flags), count))
-    elif rule is None:
-        raise ProaError(message("vmap", primitive.name, "an operation with a batching rule"))
-    else:
-        outs = rule(primitive, values, flags, step.entry.named_params)
+    outs = rule(primitive, values, flags, step.entry.named_params) if rule is not None else None
+    if outs is None:
+        outs = _expanded(step, values, flags)
     outs = outs if isinstance(outs, tuple) else (outs,)
     return tuple([(v, True) for v in outs])

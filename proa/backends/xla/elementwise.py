@@ -32,9 +32,9 @@ def _emitter(floats: Function, ints: Function | None = None, bools: Function | N
 
     def emit(entry: Entry, *xs: Any) -> Any:
         kind = entry.ins[0].dtype.kind
-        xs = tuple([jnp.broadcast_to(x, entry.out.shape) for x in xs])
+        xs = tuple([jnp.broadcast_to(x, entry.outs[0].shape) for x in xs])
         if kind == "float":
-            return floats(*map(widened, xs)).astype(entry.out.dtype.numpy)
+            return floats(*map(widened, xs)).astype(entry.outs[0].dtype.numpy)
         return by_kind[kind](*xs)
 
     return emit
@@ -65,7 +65,7 @@ def _int_pow(a: Any, b: Any) -> Any:
 def _cast(entry: Entry, x: Any) -> Any:
     """Floats saturate in integers and NaN gives 0; all but zero is True, by the bits, since a chip
     may take denormals for zero. XLA may leave out a pair of conversions, unless it is hindered."""
-    old, new = entry.ins[0].dtype, entry.out.dtype
+    old, new = entry.ins[0].dtype, entry.outs[0].dtype
     if new.kind == "bool" and old.is_float:
         return lax.bitcast_convert_type(x, np.dtype(f"uint{old.bits}")) << 1 != 0
     if new.kind == "bool":
@@ -117,5 +117,5 @@ TABLE: Final[dict[str, Function]] = {
     "le": _emitter(lax.le),
     "select": _emitter(lax.select),
     "cast": _cast,
-    "bitcast": lambda entry, x: lax.bitcast_convert_type(x, entry.out.dtype.numpy),
+    "bitcast": lambda entry, x: lax.bitcast_convert_type(x, entry.outs[0].dtype.numpy),
 }

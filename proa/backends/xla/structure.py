@@ -32,8 +32,8 @@ def _dot(entry: Entry, x: Any, y: Any) -> Any:
 
 def _conv(entry: Entry, x: Any, w: Any) -> Any:
     *geometry, groups = entry.params
-    if 0 in (*x.shape[:2], *entry.out.shape):
-        return jnp.zeros(entry.out.shape, x.dtype)
+    if 0 in (*x.shape[:2], *entry.outs[0].shape):
+        return jnp.zeros(entry.outs[0].shape, x.dtype)
     precise: dict[str, Any] = {"feature_group_count": groups, "precision": lax.Precision.HIGHEST}
     return lax.conv_general_dilated(widened(x), widened(w), *geometry, **precise).astype(x.dtype)
 
@@ -58,9 +58,9 @@ def _addressed(x: Any, indices: Any, axes: Any, batch: int) -> tuple[Any, Any, l
 
 
 def _gather(entry: Entry, x: Any, *indices: Any) -> Any:
-    fill = np.nan if entry.out.dtype.is_float else 0
+    fill = np.nan if entry.outs[0].dtype.is_float else 0
     if x.size == 0:
-        return jnp.full(entry.out.shape, fill, x.dtype)
+        return jnp.full(entry.outs[0].shape, fill, x.dtype)
     table, where, _ = _addressed(x, indices, *entry.params)
     return table.at[where].get(fill_value=fill, **FILL)
 
@@ -116,12 +116,13 @@ def _sort(entry: Entry, x: Any) -> tuple[Any, Any]:
     """By integers in the order of x: every NaN is last, both zeros are equal, denormals count."""
     (axis,) = entry.params
     keys = x
-    if entry.out.dtype.is_float:
-        signed = np.dtype(f"int{entry.out.dtype.bits}")
+    if entry.outs[0].dtype.is_float:
+        signed = np.dtype(f"int{entry.outs[0].dtype.bits}")
         bits, top = lax.bitcast_convert_type(x, signed), np.iinfo(signed).max
         keys = jnp.where(jnp.isnan(x), top, jnp.where(bits < 0, -(bits & top), bits))
     numbers = lax.broadcasted_iota(jnp.int64, x.shape, axis)
-    return tuple(lax.sort((keys, x, numbers), axis, is_stable=True, num_keys=1)[1:])
+    _, values, order = lax.sort((keys, x, numbers), axis, is_stable=True, num_keys=1)
+    return values, order
 
 
 TABLE: Final[dict[str, Function]] = {
@@ -150,7 +151,7 @@ TABLE: Final[dict[str, Function]] = {
     "sort": _sort,
     "iota": lambda entry: lax.broadcasted_iota(  # counted in int64, rounded once
         jnp.int64, *entry.params[:2]
-    ).astype(entry.out.dtype.numpy),
+    ).astype(entry.outs[0].dtype.numpy),
     "random_bits": _random_bits,
     "keep": lambda entry, x: lax.optimization_barrier(x),
 }

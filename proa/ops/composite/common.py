@@ -15,7 +15,6 @@ from proa import dtypes
 from proa.dtypes import Dtype, bfloat16, float16, float32, uint32
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.node import Value
-from proa.ops.expand import COMPOSITE
 from proa.ops.families.movement import shifted
 from proa.ops.functions import bitcast, cast
 from proa.ops.operators import reshape
@@ -210,9 +209,8 @@ def reduced(loss: Any, reduction: str) -> Any:
 
 
 def batch_inside(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
-    """What composites do unless they have a rule: the expansion is batched."""
-    assert COMPOSITE.batch is not None
-    return COMPOSITE.batch(primitive, operands, flags, params)
+    """No rule of its own for these operands: the expansion is batched."""
+    return None
 
 
 def batch_first(primitive: Primitive, operands: Any, flags: Any, params: dict[str, Any]) -> Any:
