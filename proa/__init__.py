@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from proa import tree
+from proa import nn, optim, random, testing, tree
 from proa.array import *  # noqa: F403
 from proa.array import __all__ as _array_names
 from proa.autograd import grad, jvp, value_and_grad, vjp
@@ -21,7 +21,22 @@ from proa.dtypes import (
 )  # fmt: skip
 from proa.dtypes import bool_ as bool  # noqa: A004
 from proa.explain import debug, explain, print  # noqa: A004
+from proa.random import (
+    Generator, bernoulli, categorical, manual_seed, normal, permutation, rand, randint, randn,
+    uniform,
+)  # fmt: skip
 from proa.record.boundary import sync
 from proa.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Rooms that are imported when first used."""
+    from importlib import import_module
+
+    if name in ("data", "io", "conformance"):
+        return import_module(f"proa.{name}")
+    if name in ("save", "load"):
+        return getattr(import_module("proa.io"), name)
+    raise AttributeError(f"module 'proa' has no attribute {name!r}")

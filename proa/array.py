@@ -10,7 +10,8 @@ import builtins
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from math import ceil as _ceil, e, inf, nan, pi
+from math import ceil as _ceil
+from math import e, inf, nan, pi
 from sys import getrefcount
 from typing import Any, Final, TypeVar, final
 
@@ -38,7 +39,8 @@ from proa.ops.creation import iota
 from proa.ops.indexing import dynamic_slice, take_along
 from proa.ops.primitive import apply, as_number, number_of, promoted, value_of
 from proa.record.live import thread
-from proa.shapes import as_axes, as_axis, as_int, as_shape, broadcast_shapes
+from proa.shapes import as_axis, as_int, as_shape
+from proa.shapes import broadcast_shapes as _meet
 from proa.tensor import Tensor, assign, copy_of, moved
 
 __all__ = [
@@ -66,18 +68,26 @@ newaxis: Final = None
 Call = TypeVar("Call", bound=Callable[..., Any])
 
 
-def _public(function: Call) -> Call:
+def _public(function: Call, example: str = "", result: str = "") -> Call:
     """What every function here does: a result that would be the argument itself becomes a handle
-    of its own, and `out=` is answered."""
+    of its own, and `out=` is answered. An example may be added to the documentation."""
 
     @wraps(function)
     def call(*args: Any, **options: Any) -> Any:
         if "out" in options:
             hint = f"x[...] = pa.{function.__name__}(...)"
-            raise ArgumentError(message(function.__name__, "`out`", "no `out`: values are never shared", hint))
+            raise ArgumentError(
+                message(function.__name__, "`out`", "no `out`: values are never shared", hint)
+            )
+        if args and isinstance(args[0], np.ndarray):
+            args = (_tensor_of(args[0]), *args[1:])
         result = function(*args, **options)
         return _again(result) if args and result is args[0] and type(result) is Tensor else result
 
+    if example:
+        call.__doc__ = (
+            f"{call.__doc__}\n\n    >>> import proa as pa\n    >>> {example}\n    {result}\n    "
+        )
     return call  # type: ignore[return-value]
 
 
@@ -88,11 +98,20 @@ def _again(x: Tensor) -> Tensor:
 
 def _need_tensor(name: str, *operands: Any) -> None:
     """Numbers alone have no dtype and no device: at least one operand is a tensor."""
+    alone = True
     for o in operands:
         if number_of(o) is None:
-            return
-    given = "only " + " and ".join(f"{o!r:.40}" for o in operands)
-    raise DtypeError(message(name, given, "a tensor", "pa.asarray(...)"))
+            alone = False
+            if not isinstance(o, (Tensor, Value, np.ndarray)):
+                value_of(name, o)
+    if alone:
+        given = "only " + " and ".join(f"{o!r:.40}" for o in operands)
+        raise DtypeError(message(name, given, "a tensor", "pa.asarray(...)"))
+
+
+def _tensor_of(x: Any) -> Any:
+    """A NumPy array stands for a tensor."""
+    return asarray(x) if isinstance(x, np.ndarray) else x
 
 
 # Making tensors.
@@ -265,7 +284,9 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
         array = np.from_dlpack(x)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         given = f"{type(x).__name__} ({error})"
-        raise ArgumentError(message("from_dlpack", given, "memory that the processor can read")) from None
+        raise ArgumentError(
+            message("from_dlpack", given, "memory that the processor can read")
+        ) from None
     return asarray(array, device=device, copy=copy)
 
 
@@ -274,7 +295,9 @@ def _number(name: str, number: Any, dtype: Dtype, where: Any) -> Any:
     home = thread.state.device if where is None else as_device(where)
     if home is None or home == default_device():
         return as_number(name, number, dtype)
-    return _constant(np.asarray(as_number(name, number, dtype).buffer).astype(dtype.numpy), dtype, home)
+    return _constant(
+        np.asarray(as_number(name, number, dtype).buffer).astype(dtype.numpy), dtype, home
+    )
 
 
 def _filled(name: str, shape: Any, number: Any, dtype: Dtype, where: Any) -> Tensor:
@@ -330,7 +353,11 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, device: Any = None) -> 
         value = asarray(fill_value, dtype=dtype, device=device)
         if value.ndim:
             raise ShapeError(message("full", f"a fill value of shape {value.shape}", "a number"))
-        return op.broadcast_to(value, as_shape("full", shape)) if as_shape("full", shape) else _clone(value)
+        return (
+            op.broadcast_to(value, as_shape("full", shape))
+            if as_shape("full", shape)
+            else _clone(value)
+        )
     target = _natural(np.asarray(number)) if dtype is None else as_dtype(dtype)
     return _filled("full", shape, _fitting("full", number, target), target, device)
 
@@ -405,7 +432,14 @@ def arange(
     >>> pa.arange(2, 8, 3).tolist()
     [2, 5]
     """
-    given = [_plain("arange", n) for n in (0 if stop is None else start, start if stop is None else stop, 1 if step is None else step)]
+    given = [
+        _plain("arange", n)
+        for n in (
+            0 if stop is None else start,
+            start if stop is None else stop,
+            1 if step is None else step,
+        )
+    ]
     first, last, stride = given
     if stride == 0:
         raise ArgumentError(message("arange", "step 0", "a step other than 0"))
@@ -426,14 +460,19 @@ def arange(
     return op.astype(found, target)  # type: ignore[no-any-return]
 
 
-def _plain(name: str, given: Any) -> int | float:
+def _plain(name: str, given: Any) -> Any:
     """A Python int or float from a real number or a tensor of one."""
-    number = given.item() if isinstance(given, (Tensor, np.ndarray)) else number_of(given)
-    if number is None or isinstance(number, (bool, complex)):
+    single = isinstance(given, (Tensor, np.ndarray)) and given.size == 1
+    number = given.item() if single else number_of(given)
+    if (
+        number is None
+        or isinstance(number, (bool, complex, str, bytes))
+        or number_of(number) is None
+    ):
         raise DtypeError(message(name, f"{given!r:.60}", "a real number"))
     if number != number or number in (inf, -inf):
         raise ArgumentError(message(name, f"{number}", "a finite number"))
-    return number  # type: ignore[no-any-return]
+    return number
 
 
 def linspace(
@@ -452,7 +491,9 @@ def linspace(
     return _constant(_held(numbers, target, False), target, device)
 
 
-def eye(n_rows: int, n_cols: int | None = None, k: int = 0, dtype: Any = None, device: Any = None) -> Tensor:
+def eye(
+    n_rows: int, n_cols: int | None = None, k: int = 0, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Ones on the k-th diagonal, zeros elsewhere.
 
     >>> import proa as pa
@@ -517,13 +558,18 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
     if indexing == "xy" and len(order) > 1:
         order[:2] = 1, 0
     full_shape = tuple([shapes[i][0] for i in order])
-    return [apply(mv.broadcast, (x,), shape=full_shape, axes=(order.index(i),)) for i, x in enumerate(arrays)]
+    return [
+        apply(mv.broadcast, (x,), shape=full_shape, axes=(order.index(i),))
+        for i, x in enumerate(arrays)
+    ]
 
 
 # Element by element.
 
 
-def _function(name: str, arity: int, does: Callable[..., Any], formula: str, given: str, gives: str) -> Any:
+def _function(
+    name: str, arity: int, does: Callable[..., Any], formula: str, given: str, gives: str
+) -> Any:
     """A function of this namespace: checks, then `does`; its documentation is written here."""
 
     def one(x: Any, /) -> Tensor:
@@ -532,7 +578,7 @@ def _function(name: str, arity: int, does: Callable[..., Any], formula: str, giv
 
     def two(x1: Any, x2: Any, /) -> Tensor:
         _need_tensor(name, x1, x2)
-        return does(x1, x2)  # type: ignore[no-any-return]
+        return does(_tensor_of(x1), _tensor_of(x2))  # type: ignore[no-any-return]
 
     function = one if arity == 1 else two
     function.__name__ = function.__qualname__ = name
@@ -643,56 +689,214 @@ def _logical(function: Any) -> Any:
 
 abs = _function("abs", 1, fn.abs, "|x|. The derivative at 0 is 0.", "[-1.5, 2.0]", "[1.5, 2.0]")
 add = _function("add", 2, ar.add, "x1 + x2.", "[1, 2]; [3, 4]", "[4, 6]")
-atanh = _function("atanh", 1, _atanh, "The inverse of tanh, (log(1 + x) - log(1 - x)) / 2.", "[0.0, 1.0]", "[0.0, inf]")
-bitwise_and = _function("bitwise_and", 2, ar.and_, "Bits that are set in both; integers or bool.", "[6]; [3]", "[2]")
-bitwise_invert = _function("bitwise_invert", 1, fn.not_, "Every bit turned; integers or bool.", "[0, 5]", "[-1, -6]")
-bitwise_left_shift = _function("bitwise_left_shift", 2, ar.shift_left, "Bits of x1 moved up by x2; 0 where x2 is negative or at least the width.", "[1, 3]; [4, 1]", "[16, 6]")
-bitwise_or = _function("bitwise_or", 2, ar.or_, "Bits that are set in either; integers or bool.", "[6]; [3]", "[7]")
-bitwise_right_shift = _function("bitwise_right_shift", 2, ar.shift_right, "Bits of x1 moved down by x2, the sign kept.", "[16, -4]; [4, 1]", "[1, -2]")
-bitwise_xor = _function("bitwise_xor", 2, ar.xor, "Bits that are set in one only; integers or bool.", "[6]; [3]", "[5]")
-ceil = _function("ceil", 1, _ceil_of, "The smallest integer not below x.", "[1.2, -1.2]", "[2.0, -1.0]")
-copysign = _function("copysign", 2, _copysign, "|x1| with the sign of x2, that of -0.0 included.", "[1.0, 2.0]; [-0.0, 3.0]", "[-1.0, 2.0]")
+atanh = _function(
+    "atanh",
+    1,
+    _atanh,
+    "The inverse of tanh, (log(1 + x) - log(1 - x)) / 2.",
+    "[0.0, 1.0]",
+    "[0.0, inf]",
+)
+bitwise_and = _function(
+    "bitwise_and", 2, ar.and_, "Bits that are set in both; integers or bool.", "[6]; [3]", "[2]"
+)
+bitwise_invert = _function(
+    "bitwise_invert", 1, fn.not_, "Every bit turned; integers or bool.", "[0, 5]", "[-1, -6]"
+)
+bitwise_left_shift = _function(
+    "bitwise_left_shift",
+    2,
+    ar.shift_left,
+    "Bits of x1 moved up by x2; 0 where x2 is negative or at least the width.",
+    "[1, 3]; [4, 1]",
+    "[16, 6]",
+)
+bitwise_or = _function(
+    "bitwise_or", 2, ar.or_, "Bits that are set in either; integers or bool.", "[6]; [3]", "[7]"
+)
+bitwise_right_shift = _function(
+    "bitwise_right_shift",
+    2,
+    ar.shift_right,
+    "Bits of x1 moved down by x2, the sign kept.",
+    "[16, -4]; [4, 1]",
+    "[1, -2]",
+)
+bitwise_xor = _function(
+    "bitwise_xor", 2, ar.xor, "Bits that are set in one only; integers or bool.", "[6]; [3]", "[5]"
+)
+ceil = _function(
+    "ceil", 1, _ceil_of, "The smallest integer not below x.", "[1.2, -1.2]", "[2.0, -1.0]"
+)
+copysign = _function(
+    "copysign",
+    2,
+    _copysign,
+    "|x1| with the sign of x2, that of -0.0 included.",
+    "[1.0, 2.0]; [-0.0, 3.0]",
+    "[-1.0, 2.0]",
+)
 cos = _function("cos", 1, fn.cos, "cos(x), x in radians.", "[0.0]", "[1.0]")
 cosh = _function("cosh", 1, _cosh, "(e^x + e^-x) / 2.", "[0.0]", "[1.0]")
-divide = _function("divide", 2, op.divide, "True division x1 / x2; integers are divided as floats.", "[1, 3]; [2, 2]", "[0.5, 1.5]")
-equal = _function("equal", 2, ar.eq, "x1 = x2; false where either is NaN.", "[1, 2]; [1, 3]", "[True, False]")
-erf = _function("erf", 1, fn.erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.", "[0.0]", "[0.0]")
+divide = _function(
+    "divide",
+    2,
+    op.divide,
+    "True division x1 / x2; integers are divided as floats.",
+    "[1, 3]; [2, 2]",
+    "[0.5, 1.5]",
+)
+equal = _function(
+    "equal", 2, ar.eq, "x1 = x2; false where either is NaN.", "[1, 2]; [1, 3]", "[True, False]"
+)
+erf = _function(
+    "erf", 1, fn.erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.", "[0.0]", "[0.0]"
+)
 exp = _function("exp", 1, fn.exp, "e^x.", "[0.0]", "[1.0]")
 expm1 = _function("expm1", 1, fn.expm1, "e^x - 1, exact near 0.", "[0.0]", "[0.0]")
-floor = _function("floor", 1, fn.floor, "The largest integer not above x.", "[1.7, -1.2]", "[1.0, -2.0]")
-floor_divide = _function("floor_divide", 2, op.floor_divide, "x1 / x2 rounded down; integers by zero give 0.", "[7, -7]; [2, 2]", "[3, -4]")
+floor = _function(
+    "floor", 1, fn.floor, "The largest integer not above x.", "[1.7, -1.2]", "[1.0, -2.0]"
+)
+floor_divide = _function(
+    "floor_divide",
+    2,
+    op.floor_divide,
+    "x1 / x2 rounded down; integers by zero give 0.",
+    "[7, -7]; [2, 2]",
+    "[3, -4]",
+)
 greater = _function("greater", 2, op.greater, "x1 > x2.", "[1, 3]; [2, 2]", "[False, True]")
-greater_equal = _function("greater_equal", 2, op.greater_equal, "x1 >= x2.", "[1, 2]; [2, 2]", "[False, True]")
-hypot = _function("hypot", 2, _hypot, "sqrt(x1^2 + x2^2), without overflow on the way.", "[3.0]; [4.0]", "[5.0]")
-isfinite = _function("isfinite", 1, fn.is_finite, "Neither infinite nor NaN.", "[1.0, float('inf')]", "[True, False]")
-isinf = _function("isinf", 1, _isinf, "Infinite, of either sign.", "[1.0, float('inf')]", "[False, True]")
+greater_equal = _function(
+    "greater_equal", 2, op.greater_equal, "x1 >= x2.", "[1, 2]; [2, 2]", "[False, True]"
+)
+hypot = _function(
+    "hypot", 2, _hypot, "sqrt(x1^2 + x2^2), without overflow on the way.", "[3.0]; [4.0]", "[5.0]"
+)
+isfinite = _function(
+    "isfinite", 1, fn.is_finite, "Neither infinite nor NaN.", "[1.0, float('inf')]", "[True, False]"
+)
+isinf = _function(
+    "isinf", 1, _isinf, "Infinite, of either sign.", "[1.0, float('inf')]", "[False, True]"
+)
 isnan = _function("isnan", 1, _isnan, "Not a number.", "[1.0, float('nan')]", "[False, True]")
 less = _function("less", 2, ar.lt, "x1 < x2.", "[1, 3]; [2, 2]", "[True, False]")
 less_equal = _function("less_equal", 2, ar.le, "x1 <= x2.", "[2, 3]; [2, 2]", "[True, False]")
 log = _function("log", 1, fn.log, "The natural logarithm.", "[1.0]", "[0.0]")
-log10 = _function("log10", 1, lambda x: fn.log(x) * 0.4342944819032518, "The logarithm to base 10, log(x) / log(10).", "[1.0]", "[0.0]")
+log10 = _function(
+    "log10",
+    1,
+    lambda x: fn.log(x) * 0.4342944819032518,
+    "The logarithm to base 10, log(x) / log(10).",
+    "[1.0]",
+    "[0.0]",
+)
 log1p = _function("log1p", 1, fn.log1p, "log(1 + x), exact near 0.", "[0.0]", "[0.0]")
-log2 = _function("log2", 1, lambda x: fn.log(x) * 1.4426950408889634, "The logarithm to base 2, log(x) / log(2).", "[1.0]", "[0.0]")
-logaddexp = _function("logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.", "[1000.0]; [0.0]", "[1000.0]")
-logical_and = _function("logical_and", 2, _logical(ar.and_), "Both differ from 0.", "[True, True]; [True, False]", "[True, False]")
-logical_not = _function("logical_not", 1, lambda x: fn.not_(_truth(x)), "x is 0.", "[True, False]", "[False, True]")
-logical_or = _function("logical_or", 2, _logical(ar.or_), "Either differs from 0.", "[True, False]; [False, False]", "[True, False]")
-logical_xor = _function("logical_xor", 2, _logical(ar.xor), "One of both differs from 0.", "[True, True]; [True, False]", "[False, True]")
-maximum = _function("maximum", 2, ar.maximum, "The larger of both; NaN if either is. The gradient is halved at a tie.", "[1, 4]; [3, 2]", "[3, 4]")
-minimum = _function("minimum", 2, ar.minimum, "The smaller of both; NaN if either is. The gradient is halved at a tie.", "[1, 4]; [3, 2]", "[1, 2]")
+log2 = _function(
+    "log2",
+    1,
+    lambda x: fn.log(x) * 1.4426950408889634,
+    "The logarithm to base 2, log(x) / log(2).",
+    "[1.0]",
+    "[0.0]",
+)
+logaddexp = _function(
+    "logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.", "[1000.0]; [0.0]", "[1000.0]"
+)
+logical_and = _function(
+    "logical_and",
+    2,
+    _logical(ar.and_),
+    "Both differ from 0.",
+    "[True, True]; [True, False]",
+    "[True, False]",
+)
+logical_not = _function(
+    "logical_not", 1, lambda x: fn.not_(_truth(x)), "x is 0.", "[True, False]", "[False, True]"
+)
+logical_or = _function(
+    "logical_or",
+    2,
+    _logical(ar.or_),
+    "Either differs from 0.",
+    "[True, False]; [False, False]",
+    "[True, False]",
+)
+logical_xor = _function(
+    "logical_xor",
+    2,
+    _logical(ar.xor),
+    "One of both differs from 0.",
+    "[True, True]; [True, False]",
+    "[False, True]",
+)
+maximum = _function(
+    "maximum",
+    2,
+    ar.maximum,
+    "The larger of both; NaN if either is. The gradient is halved at a tie.",
+    "[1, 4]; [3, 2]",
+    "[3, 4]",
+)
+minimum = _function(
+    "minimum",
+    2,
+    ar.minimum,
+    "The smaller of both; NaN if either is. The gradient is halved at a tie.",
+    "[1, 4]; [3, 2]",
+    "[1, 2]",
+)
 multiply = _function("multiply", 2, ar.mul, "x1 x2.", "[1, 2]; [3, 4]", "[3, 8]")
 negative = _function("negative", 1, fn.neg, "-x.", "[1, -2]", "[-1, 2]")
-not_equal = _function("not_equal", 2, op.not_equal, "x1 differs from x2; true where either is NaN.", "[1, 2]; [1, 3]", "[False, True]")
-positive = _function("positive", 1, op.positive, "+x: a tensor of its own that equals x.", "[1, -2]", "[1, -2]")
-pow = _function("pow", 2, op.power, "x1 to the power x2. Integers to a negative power: 0, unless the base is 1 or -1.", "[2.0, 3.0]; [3.0, 2.0]", "[8.0, 9.0]")
+not_equal = _function(
+    "not_equal",
+    2,
+    op.not_equal,
+    "x1 differs from x2; true where either is NaN.",
+    "[1, 2]; [1, 3]",
+    "[False, True]",
+)
+positive = _function(
+    "positive", 1, op.positive, "+x: a tensor of its own that equals x.", "[1, -2]", "[1, -2]"
+)
+pow = _function(
+    "pow",
+    2,
+    op.power,
+    "x1 to the power x2. Integers to a negative power: 0, unless the base is 1 or -1.",
+    "[2.0, 3.0]; [3.0, 2.0]",
+    "[8.0, 9.0]",
+)
 reciprocal = _function("reciprocal", 1, op.reciprocal, "1 / x.", "[4.0]", "[0.25]")
-relu = _function("relu", 1, cp.relu, "max(x, 0); the derivative at 0 is 0.", "[-1.0, 2.0]", "[0.0, 2.0]")
-remainder = _function("remainder", 2, ar.rem, "x1 - x2 floor(x1 / x2): the remainder with the sign of x2. Of integers: 0 where x2 is 0.", "[7, -7]; [3, 3]", "[1, 2]")
-round = _function("round", 1, _round, "The nearest integer; of two, the even one.", "[0.5, 1.5, -2.5]", "[0.0, 2.0, -2.0]")
+relu = _function(
+    "relu", 1, cp.relu, "max(x, 0); the derivative at 0 is 0.", "[-1.0, 2.0]", "[0.0, 2.0]"
+)
+remainder = _function(
+    "remainder",
+    2,
+    ar.rem,
+    "x1 - x2 floor(x1 / x2): the remainder with the sign of x2. Of integers: 0 where x2 is 0.",
+    "[7, -7]; [3, 3]",
+    "[1, 2]",
+)
+round = _function(
+    "round",
+    1,
+    _round,
+    "The nearest integer; of two, the even one.",
+    "[0.5, 1.5, -2.5]",
+    "[0.0, 2.0, -2.0]",
+)
 rsqrt = _function("rsqrt", 1, fn.rsqrt, "1 / sqrt(x).", "[4.0]", "[0.5]")
 sigmoid = _function("sigmoid", 1, cp.sigmoid, "1 / (1 + e^-x).", "[0.0]", "[0.5]")
 sign = _function("sign", 1, fn.sign, "-1, 0 or 1; NaN of NaN.", "[-3, 0, 2]", "[-1, 0, 1]")
-signbit = _function("signbit", 1, _signbit, "Whether the sign is set, also that of -0.0 and NaN.", "[-0.0, 0.0]", "[True, False]")
+signbit = _function(
+    "signbit",
+    1,
+    _signbit,
+    "Whether the sign is set, also that of -0.0 and NaN.",
+    "[-0.0, 0.0]",
+    "[True, False]",
+)
 sin = _function("sin", 1, fn.sin, "sin(x), x in radians.", "[0.0]", "[0.0]")
 sinh = _function("sinh", 1, _sinh, "(e^x - e^-x) / 2.", "[0.0]", "[0.0]")
 sqrt = _function("sqrt", 1, fn.sqrt, "The square root; NaN of negative numbers.", "[9.0]", "[3.0]")
@@ -720,7 +924,7 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 
 
 @_public
-def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:  # noqa: A002
+def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
     """x limited to min <= x <= max, each a number or a tensor; the gradient passes at the bounds.
 
     >>> import proa as pa
@@ -747,26 +951,36 @@ def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Tens
 # Over axes.
 
 
-def _over_axes(name: str, function: Call) -> Call:
-    """A reduction: a number alone is refused."""
+def _over_axes(name: str, function: Call, example: str = "", result: str = "") -> Call:
+    """A function along axes: a number alone is refused."""
 
     @wraps(function)
     def call(x: Any, /, *args: Any, **options: Any) -> Any:
         _need_tensor(name, x)
         return function(x, *args, **options)
 
-    return _public(call)  # type: ignore[return-value]
+    return _public(call, example, result)  # type: ignore[return-value]
 
 
-all = _over_axes("all", op.all)
-any = _over_axes("any", op.any)
-argmax = _over_axes("argmax", op.argmax)
-argmin = _over_axes("argmin", op.argmin)
+all = _over_axes(
+    "all",
+    op.all,
+    "pa.all(pa.asarray([[True, False], [True, True]]), axis=1).tolist()",
+    "[False, True]",
+)
+any = _over_axes(
+    "any",
+    op.any,
+    "pa.any(pa.asarray([[True, False], [False, False]]), axis=1).tolist()",
+    "[True, False]",
+)
+argmax = _over_axes("argmax", op.argmax, "pa.argmax(pa.asarray([1, 3, 2])).item()", "1")
+argmin = _over_axes("argmin", op.argmin, "pa.argmin(pa.asarray([2, 1, 3])).item()", "1")
 logsumexp = _over_axes("logsumexp", cp.logsumexp)
 log_softmax = _over_axes("log_softmax", cp.log_softmax)
-max = _over_axes("max", op.max)
+max = _over_axes("max", op.max, "pa.max(pa.asarray([[1, 4], [3, 2]]), axis=0).tolist()", "[3, 4]")
 mean = _over_axes("mean", cp.mean)
-min = _over_axes("min", op.min)
+min = _over_axes("min", op.min, "pa.min(pa.asarray([[1, 4], [3, 2]]), axis=0).tolist()", "[1, 2]")
 softmax = _over_axes("softmax", cp.softmax)
 std = _over_axes("std", cp.std)
 sum = _over_axes("sum", op.sum)
@@ -799,7 +1013,9 @@ def cumulative_sum(
     given = value_of("cumulative_sum", x).spec
     if axis is None and given.ndim != 1:
         hint = "axis=0"
-        raise ArgumentError(message("cumulative_sum", f"no axis for {given.ndim} axes", "an axis", hint))
+        raise ArgumentError(
+            message("cumulative_sum", f"no axis for {given.ndim} axes", "an axis", hint)
+        )
     a = as_axis("cumulative_sum", 0 if axis is None else axis, given.ndim)
     if dtype is not None:
         x = op.astype(x, dtype)
@@ -840,21 +1056,48 @@ einsum = _public(cp.einsum)
 outer = _public(cp.outer)
 tensordot = _public(cp.tensordot)
 vecdot = _public(cp.vecdot)
-matrix_transpose = _public(op.matrix_transpose)
+matrix_transpose = _public(
+    op.matrix_transpose,
+    "pa.matrix_transpose(pa.asarray([[1, 2], [3, 4]])).tolist()",
+    "[[1, 3], [2, 4]]",
+)
 
 # Shapes.
 
-broadcast_arrays = _public(op.broadcast_arrays)
 broadcast_to = _public(op.broadcast_to)
 concat = _public(op.concat)
 expand_dims = _public(op.expand_dims)
 flatten = _public(op.flatten)
-flip = _public(op.flip)
+flip = _public(op.flip, "pa.flip(pa.asarray([1, 2, 3])).tolist()", "[3, 2, 1]")
 moveaxis = _public(op.moveaxis)
 permute_dims = _public(op.permute_dims)
 squeeze = _public(op.squeeze)
 stack = _public(op.stack)
-swapaxes = _public(op.swapaxes)
+swapaxes = _public(op.swapaxes, "pa.swapaxes(pa.zeros((2, 3, 4)), 0, 2).shape", "(4, 3, 2)")
+
+
+def broadcast_shapes(*shapes: Any) -> tuple[int, ...]:
+    """The shape in which shapes meet: aligned at the last axis, sizes equal or 1.
+
+    >>> import proa as pa
+    >>> pa.broadcast_shapes((3, 1), (4,))
+    (3, 4)
+    """
+    given = [as_shape("broadcast_shapes", s) for s in shapes]
+    return _meet("broadcast_shapes", given) if given else ()
+
+
+def broadcast_arrays(*xs: Any) -> list[Tensor]:
+    """All operands repeated to the shape in which they meet.
+
+    >>> import proa as pa
+    >>> [x.shape for x in pa.broadcast_arrays(pa.zeros((2, 1)), pa.zeros(3))]
+    [(2, 3), (2, 3)]
+    """
+    shape = _meet(
+        "broadcast_arrays", [value_of("broadcast_arrays", x).spec.shape for x in xs] or [()]
+    )
+    return [broadcast_to(x, shape) for x in xs]
 
 
 @_public
@@ -867,7 +1110,9 @@ def reshape(x: Any, shape: Any, copy: bool | None = None) -> Tensor:
     (2, 3)
     """
     if copy is False:
-        raise ArgumentError(message("reshape", "copy=False", "None or True: values are never shared"))
+        raise ArgumentError(
+            message("reshape", "copy=False", "None or True: values are never shared")
+        )
     return op.reshape(x, shape)  # type: ignore[no-any-return]
 
 
@@ -924,7 +1169,9 @@ def roll(x: Any, shift: Any, axis: Any = None) -> Tensor:
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
     shifts = shift if isinstance(shift, (tuple, list)) else (shift,) * len(axes)
     if len(shifts) != len(axes):
-        raise ArgumentError(message("roll", f"{len(shifts)} shifts for {len(axes)} axes", "one for each"))
+        raise ArgumentError(
+            message("roll", f"{len(shifts)} shifts for {len(axes)} axes", "one for each")
+        )
     for s, a in zip(shifts, axes, strict=True):
         x = _rolled(x, as_int("roll", "shift", s), as_axis("roll", a, given.ndim))
     return x  # type: ignore[no-any-return]
@@ -1012,7 +1259,7 @@ def result_type(*arrays_and_dtypes: Any) -> Dtype:
         if number is not None:
             weak.append(number)
         else:
-            strong.append(as_dtype(getattr(given, "dtype", given)))
+            strong.append(_dtype_of(given))
     if not strong:
         return _natural(np.asarray(weak))
     found = strong[0]
@@ -1023,6 +1270,11 @@ def result_type(*arrays_and_dtypes: Any) -> Dtype:
     return found
 
 
+def _dtype_of(given: Any) -> Dtype:
+    """The dtype of a tensor or array, or a dtype itself."""
+    return as_dtype(given if isinstance(given, type) else getattr(given, "dtype", given))
+
+
 def can_cast(from_: Any, to: Any) -> bool:
     """Whether a tensor or dtype promotes to another dtype without loss of kind or range.
 
@@ -1030,7 +1282,7 @@ def can_cast(from_: Any, to: Any) -> bool:
     >>> pa.can_cast(pa.int8, pa.int32), pa.can_cast(pa.float64, pa.float32)
     (True, False)
     """
-    source, target = as_dtype(getattr(from_, "dtype", from_)), as_dtype(to)
+    source, target = _dtype_of(from_), as_dtype(to)
     if source.is_storage or target.is_storage:
         return source is target
     if {source.kind, target.kind} == {"int"} and target.bits == 64 and source.bits == 64:
@@ -1262,7 +1514,9 @@ def _change(name: str, function: Callable[..., Any]) -> Any:
             if count <= counts_of_temporary().method:
                 given = "a part or view of a tensor, which is a value of its own"
                 hint = "x[i] = v for a part, or the method of x itself"
-                raise ArgumentError(message(name, given, "a tensor that can be read afterwards", hint))
+                raise ArgumentError(
+                    message(name, given, "a tensor that can be read afterwards", hint)
+                )
             warn_if_part(self)
         return assign(self, function(self, *args, **options), name)
 
@@ -1291,7 +1545,7 @@ def attach() -> None:
         setattr(Tensor, name, function)
     for name, function in _CHANGES.items():
         setattr(Tensor, name, _change(name, function))
-    for name, function in op.BINARY.items():
+    for name, function in op.BINARY.items():  # type: ignore[assignment]
         setattr(Tensor, f"__i{name}__", _operator(name, function))
     Tensor.data = property(_data)  # type: ignore[attr-defined]
 

@@ -140,7 +140,9 @@ def setitem(x: Any, index: Any, new: Any) -> None:
 
     if x.leaf is not None and x.leaf.stops and not thread.state.mode & NO_GRAD:
         given = "a leaf that requires grad"
-        raise GradientError(message("setitem", given, "a tensor that is no leaf", "with pa.no_grad(): ..."))
+        raise GradientError(
+            message("setitem", given, "a tensor that is no leaf", "with pa.no_grad(): ...")
+        )
     chosen = select_from(x.shape, index)
     assign(x, _written(x, chosen, _update(x, new, chosen.shape)), "setitem")
 
@@ -199,7 +201,9 @@ def _update(x: Any, new: Any, shape: Shape) -> Any:
         n in (1, m) for n, m in zip(given[::-1], shape[::-1], strict=False)
     )
     if not fits:
-        raise ShapeError(message("setitem", f"a value of shape {given}", f"one that broadcasts to {shape}"))
+        raise ShapeError(
+            message("setitem", f"a value of shape {given}", f"one that broadcasts to {shape}")
+        )
     axes = tuple(range(len(shape) - len(given), len(shape)))
     return value if given == shape else apply(broadcast, (value,), shape=shape, axes=axes)
 
@@ -215,7 +219,9 @@ def _of_list(new: Any, dtype: Any) -> Any:
 
 
 def _refused(given: str, dtype: Any) -> str:
-    return message("setitem", f"{given} for {dtype.name}", "what the dtype holds", f"v.astype(pa.{dtype.name})")
+    return message(
+        "setitem", f"{given} for {dtype.name}", "what the dtype holds", f"v.astype(pa.{dtype.name})"
+    )
 
 
 # Which elements are meant.
@@ -309,9 +315,13 @@ def _place(item: Any, axis: int, n: int) -> int:
         given = operator.index(item)
     except TypeError:
         kind = f"an index of type {type(item).__name__}"
-        raise IndexingError(message("index", kind, "ints, slices, None, `...` or integer tensors")) from None
+        raise IndexingError(
+            message("index", kind, "ints, slices, None, `...` or integer tensors")
+        ) from None
     if not -n <= given < n:
-        raise IndexingError(message("index", f"{given} for axis {axis} of size {n}", f"-{n} <= i < {n}"))
+        raise IndexingError(
+            message("index", f"{given} for axis {axis} of size {n}", f"-{n} <= i < {n}")
+        )
     return given % n
 
 
@@ -361,7 +371,9 @@ def _checked(array: Any, axis: int, n: int) -> Any:
     """A host array of indices as a tensor; its bounds are known now."""
     if array.size and not (-n <= array.min() and array.max() < n):
         bad = array.min() if array.min() < -n else array.max()
-        raise IndexingError(message("index", f"{bad} for axis {axis} of size {n}", f"-{n} <= i < {n}"))
+        raise IndexingError(
+            message("index", f"{bad} for axis {axis} of size {n}", f"-{n} <= i < {n}")
+        )
     array = array.astype(np.int64)
     array = np.where(array < 0, array + n, array)
     return current_sink().constant(array, spec(array.shape, int64))
@@ -473,18 +485,20 @@ def refuse_temporary(x: Any, count: int) -> None:
         raise ArgumentError(message("setitem", given, "one that can be read afterwards", hint))
 
 
-def _trace(x: Any) -> tuple[Any, Value | None]:
-    """The last of the movements that x was just made by, and the value of the last that is a
-    part or a permutation."""
-    value, last, view = x.value, None, None
+def _trace(x: Any) -> tuple[bool, Value | None]:
+    """Whether x was just made, by movements alone, from a value that somebody else still holds; and
+    the value of the last of these that is a part or a permutation."""
+    value, view = x.value, None
     while value.node is not None and value.node.entry.primitive.name in _MOVES:
         node = value.node
-        if node.entry.out is node.entry.ins[0]:
+        if node.entry.primitive.name == "reshape" and node.entry.out is node.entry.ins[0]:
             break
         if node.entry.primitive.name in _PARTS:
             view = value
-        last, value = node, node.inputs[0]
-    return last, view
+        if _references(node.inputs) > _ALONE:
+            return True, view
+        value = node.inputs[0]
+    return False, view
 
 
 def _references(inputs: tuple[Any, ...]) -> int:
@@ -498,14 +512,13 @@ _ALONE: Final = _references((Value(None, 0, spec((), int64)),))
 
 def is_part(x: Any) -> bool:
     """Whether x is a part or another view of a tensor that somebody still holds."""
-    last, _ = _trace(x)
-    return last is not None and _references(last.inputs) > _ALONE
+    return _trace(x)[0]
 
 
 def warn_if_part(x: Any) -> None:
     """`y = x[0]; y += 1` leaves x alone, which is said once at the line."""
     from proa.tensor import warn_if_view
 
-    last, view = _trace(x)
-    if view is not None and _references(last.inputs) > _ALONE:
+    held, view = _trace(x)
+    if held and view is not None:
         warn_if_view(view)  # type: ignore[arg-type]

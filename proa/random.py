@@ -88,7 +88,9 @@ class Generator:
         """Goes on from a state that `get_state` gave."""
         given = asarray(state)
         if given.dtype is not uint32 or given.shape != (4,):
-            raise ArgumentError(message("set_state", f"{given.value.spec}", "uint32[4]", "get_state()"))
+            raise ArgumentError(
+                message("set_state", f"{given.value.spec}", "uint32[4]", "get_state()")
+            )
         assign(self.state, moved(given, self.home), "set_state")
 
     def draw(self, function: Any, *args: Any, device: Any = None) -> Any:
@@ -221,7 +223,9 @@ def normal(
     return add(mul(z, std), mean)  # type: ignore[no-any-return]
 
 
-def rand(*shape: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def rand(
+    *shape: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Uniform numbers in [0, 1): `rand(2, 3)` or `rand((2, 3))`.
 
     >>> import proa as pa
@@ -231,7 +235,9 @@ def rand(*shape: Any, generator: Generator | None = None, dtype: Any = None, dev
     return uniform(_sizes(shape), generator=generator, dtype=dtype, device=device)
 
 
-def randn(*shape: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randn(
+    *shape: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None
+) -> Tensor:
     """Standard normal numbers: `randn(2, 3)` or `randn((2, 3))`.
 
     >>> import proa as pa

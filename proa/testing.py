@@ -10,8 +10,8 @@ import numpy as np
 from proa import tree
 from proa.array import asarray
 from proa.autograd import jvp, vjp
-from proa.dtypes import float64
 from proa.dtypes import dtype as as_dtype
+from proa.dtypes import float64
 from proa.errors import ArgumentError, DtypeError, message
 from proa.ops.operators import astype
 from proa.tensor import Tensor, no_grad
@@ -68,14 +68,9 @@ def assert_bitwise(actual: Any, expected: Any) -> None:
     a, b = _arrays("assert_bitwise", actual, expected)
     if a.dtype != b.dtype:
         b = b.astype(a.dtype)
-    bits = f"u{a.dtype.itemsize}" if a.dtype.itemsize <= 8 else None
-    x, y = (np.ascontiguousarray(t).reshape(-1) for t in (a, b))
-    if bits is None:
-        x, y = (t.view("u8").reshape(-1, 2) for t in (x, y))
-        bad = (x != y).any(axis=1)
-    else:
-        x, y = x.view(bits), y.view(bits)
-        bad = x != y
+    bits = f"u{min(a.dtype.itemsize, 8)}"
+    x, y = (np.ascontiguousarray(t).reshape(-1).view(bits).reshape(a.size, -1) for t in (a, b))
+    bad = (x != y).any(axis=1)
     if not bad.any():
         return
     first = int(np.argmax(bad))
@@ -136,7 +131,9 @@ def check_grads(
     """
     unknown = [m for m in modes if m not in ("reverse", "forward")]
     if unknown or not modes:
-        raise ArgumentError(message("check_grads", f"modes {tuple(modes)}", '"reverse" and "forward"'))
+        raise ArgumentError(
+            message("check_grads", f"modes {tuple(modes)}", '"reverse" and "forward"')
+        )
     wide = [_wide(a) for a in args]
     _check(function, wide, order, tuple(modes), eps, rtol, atol, np.random.default_rng(seed))
 
@@ -144,12 +141,14 @@ def check_grads(
 def _wide(x: Any) -> Tensor:
     given = asarray(x)
     if not given.dtype.is_inexact:
-        raise DtypeError(message("check_grads", f"an argument of {given.dtype.name}", "a float dtype"))
+        raise DtypeError(
+            message("check_grads", f"an argument of {given.dtype.name}", "a float dtype")
+        )
     return astype(given.detach(), float64)  # type: ignore[no-any-return]
 
 
 def _check(
-    function: Any, args: list[Tensor], order: int, modes: tuple[str, ...], eps: float, rtol: float,
+    function: Any, args: list[Any], order: int, modes: tuple[str, ...], eps: float, rtol: float,
     atol: float, rng: Any,
 ) -> None:  # fmt: skip
     if order == 0:
@@ -160,32 +159,32 @@ def _check(
     for mode in modes:
         if mode == "forward":
             found = _floats(jvp(function, tuple(args), tuple(tangents))[1])
-            for got, wanted in zip(found, slopes, strict=True):
-                _compare(f"{mode} mode, order {order} from the last", got, wanted, rtol, atol)
+            for dy, slope in zip(found, slopes, strict=True):
+                _compare(f"{mode} mode, order {order} from the last", dy, slope, rtol, atol)
             inner: Any = lambda *xs: _floats(jvp(function, xs, tuple(tangents))[1])  # noqa: E731
         else:
             pulled = _pull(function, args, cotangents)
-            got = sum((p * t).sum() for p, t in zip(pulled, tangents, strict=True))
-            wanted = sum((s * c).sum() for s, c in zip(slopes, cotangents, strict=True))
+            got: Any = sum((p * t).sum() for p, t in zip(pulled, tangents, strict=True))
+            wanted: Any = sum((s * c).sum() for s, c in zip(slopes, cotangents, strict=True))
             _compare(f"{mode} mode, order {order} from the last", got, wanted, rtol, atol)
             inner = lambda *xs: _pull(function, xs, cotangents)  # noqa: E731
         _check(inner, args, order - 1, modes, eps, rtol, atol, rng)
 
 
-def _direction(like: Tensor, rng: Any) -> Tensor:
+def _direction(like: Any, rng: Any) -> Any:
     return asarray(rng.standard_normal(like.shape).astype(like.dtype.numpy))
 
 
-def _floats(out: Any) -> list[Tensor]:
+def _floats(out: Any) -> list[Any]:
     return [t for t in tree.flatten(out)[0] if type(t) is Tensor and t.dtype.is_inexact]
 
 
-def _pull(function: Any, args: Any, cotangents: list[Tensor]) -> list[Tensor]:
+def _pull(function: Any, args: Any, cotangents: list[Any]) -> list[Any]:
     out, pull = vjp(lambda *xs: _floats(function(*xs)), *args)
     return list(pull([c.astype(o.dtype) for c, o in zip(cotangents, out, strict=True)]))
 
 
-def _differences(function: Any, args: list[Tensor], tangents: list[Tensor], eps: float) -> list[Tensor]:
+def _differences(function: Any, args: list[Any], tangents: list[Any], eps: float) -> list[Any]:
     """(f(x + eps t) - f(x - eps t)) / (2 eps)."""
     with no_grad():
         ends = [
@@ -199,6 +198,6 @@ def _compare(what: str, got: Any, wanted: Any, rtol: float, atol: float) -> None
     try:
         assert_close(got, wanted, rtol, atol)
     except AssertionError as error:
-        raise AssertionError(f"[check_grads] {what}, against central differences: {error}") from None
-
-
+        raise AssertionError(
+            f"[check_grads] {what}, against central differences: {error}"
+        ) from None

@@ -1,5 +1,10 @@
 """How many distinct structures ordinary loops make. Each figure is exact, and none grows with the
-number of steps."""
+number of steps.
+
+The plan allowed one more for the total, the short batch, accumulation, evaluation and the
+exception; dead nodes never enter a key here, so these need no program of their own
+(docs/log.md).
+"""
 
 from __future__ import annotations
 
@@ -145,11 +150,11 @@ CASES: list[tuple[Callable[[int], None], int]] = [
     (schedule, 2),
     (corrections_in_python, 2),
     (print_every_ten, 4),
-    (total_unread, 3),
-    (short_last_batch, 4),
-    (accumulation, 3),
-    (evaluation_between, 4),
-    (exception_caught, 3),
+    (total_unread, 2),
+    (short_last_batch, 3),
+    (accumulation, 2),
+    (evaluation_between, 3),
+    (exception_caught, 2),
     (slices, 2),
 ]
 

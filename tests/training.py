@@ -90,7 +90,7 @@ def train(
         bodies += 1
         loss = loss_of(model, x, y)
         if read is not None:
-            read(len(losses), loss)
+            read(bodies - 1, loss)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -52,7 +52,8 @@ class TableExecutable:
             count = len(step.entry.outs)
             single = slot if step.entry.single else None
             outs = range(slot, slot + count)
-            self.table.append((kernel(step.entry), step.slots, single, outs, frees))
+            first, second = _pair(step.slots)
+            self.table.append((kernel(step.entry), first, second, step.slots, single, outs, frees))
             slot += count
         self.peak_bytes = _peak_bytes(program)
 
@@ -71,8 +72,13 @@ class TableExecutable:
     def _run(self, slots: list[Any]) -> None:
         number = 0
         try:
-            for kernel, operands, single, outs, frees in self.table:
-                found = kernel(*[slots[s] for s in operands])
+            for kernel, first, second, operands, single, outs, frees in self.table:
+                if second >= 0:
+                    found = kernel(slots[first], slots[second])
+                elif first >= 0:
+                    found = kernel(slots[first])
+                else:
+                    found = kernel(*[slots[s] for s in operands])
                 if single is not None:
                     slots[single] = found
                 else:
@@ -91,6 +97,13 @@ class TableExecutable:
     @property
     def report(self) -> dict[str, Any]:
         return {"operations": len(self.table), "peak_bytes": self.peak_bytes}
+
+
+def _pair(slots: tuple[int, ...]) -> tuple[int, int]:
+    """One or two operands are passed without a list, for speed; -1 says that there are others."""
+    if len(slots) == 2:
+        return slots[0], slots[1]
+    return (slots[0], -1) if len(slots) == 1 else (-1, -1)
 
 
 def _failed(program: Program, number: int, error: Exception) -> str:

@@ -76,14 +76,23 @@ class Jitted:
         self.calls += 1
         given = _Arguments(args, kwargs, self.static)
         self.others = given.others
-        key = (given.key, self.skeleton.token(), thread.state.mode, dtypes.default_float(), default_device())
+        key = self._key(given)
         case = self.cases.get(key)
         if case is None:
             case = self.cases[key] = _Case()
             self._warn_if_many(key)
             self.python_calls += 1
-            return self.function(*args, **kwargs)
+            try:
+                return self.function(*args, **kwargs)
+            finally:
+                self.cases.setdefault(self._key(given), case)
         return self._run(case, given)
+
+    def _key(self, given: _Arguments) -> tuple[Any, ...]:
+        """The signature. What the body itself changes (a counter, a list that it appends to) leads
+        on to the same case: it is compared by what it does to the recording."""
+        modes = (thread.state.mode, dtypes.default_float(), default_device())
+        return given.key, self.skeleton.token(), modes
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: one jitted function for each object."""
@@ -101,7 +110,7 @@ class Jitted:
         for plan in case.plans:
             if plan.holds() and plan.confirmed and not self.check:
                 return plan.replay(given)
-        recorded = self._record(given)
+        recorded = self._record(case, given)
         if recorded is None:  # an argument turned out to be static
             return self(*given.args, **given.kwargs)
         for number, plan in enumerate(case.plans):
@@ -113,7 +122,7 @@ class Jitted:
         case.plans.append(recorded)
         return recorded.replay(given)
 
-    def _record(self, given: _Arguments) -> _Plan | None:
+    def _record(self, case: _Case, given: _Arguments) -> _Plan | None:
         compute(())
         self.python_calls += 1
         args, kwargs, sources, numbers = given.copies()
@@ -122,12 +131,14 @@ class Jitted:
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])
             return None
+        self.cases.setdefault(self._key(given), case)
         return _Plan(self.name, recording, sources)
 
     def _warn_if_many(self, key: Any) -> None:
-        if len(self.cases) == SIGNATURE_WARNING + 1:
+        many = len(set(map(id, self.cases.values())))
+        if many == SIGNATURE_WARNING + 1:
             warnings.warn(
-                f"[{self.name}] given {len(self.cases)} signatures, the last with {key[0]!r:.200}, "
+                f"[{self.name}] given {many} signatures, the last with {key[0]!r:.200}, "
                 "expected a few, try passing tensors, or numbers that reach no shape",
                 RuntimeWarning,
                 stacklevel=3,

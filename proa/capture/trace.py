@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
-from types import FrameType
+from types import CellType, FrameType
 from typing import Any, final
 from weakref import ref
 
@@ -168,19 +168,32 @@ def _refuse_escapes(capture: Capture, result: list[Any], written: list[Tensor], 
 def _holder(tensor: Tensor, known: list[Any]) -> str:
     """Who holds a tensor, in words: an attribute, a list, a dictionary's key."""
     ignored = {id(k) for k in known}
-    for holder in gc.get_referrers(tensor):
-        if id(holder) in ignored or isinstance(holder, FrameType):
-            continue
-        if isinstance(holder, dict):
-            names = [k for k, v in holder.items() if v is tensor]
-            owners = [o for o in gc.get_referrers(holder) if getattr(o, "__dict__", None) is holder]
-            if owners and names:
-                return f"`{type(owners[0]).__name__}.{names[0]}`"
-            return f"a dictionary (key {names[0]!r})" if names else "a dictionary"
-        if isinstance(holder, (list, tuple, set)):
-            return f"a {type(holder).__name__} of {len(holder)}"
-        return f"a {type(holder).__name__}"
-    return "somebody"
+    words = [_in_words(h, tensor) for h in gc.get_referrers(tensor) if id(h) not in ignored]
+    named = [w for w in words if w]
+    return named[0] if named else "a variable of a closure"
+
+
+def _in_words(holder: Any, tensor: Tensor) -> str:
+    if isinstance(holder, (FrameType, CellType)):
+        return ""
+    if isinstance(holder, (list, tuple, set)):
+        return f"a {type(holder).__name__} of {len(holder)}"
+    space = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
+    names = _names_of(space, tensor)
+    if not isinstance(holder, dict):
+        return f"`{type(holder).__name__}.{names[0]}`" if names else ""
+    for owner in gc.get_referrers(holder):
+        if getattr(owner, "__dict__", None) is holder and names:
+            return f"`{type(owner).__name__}.{names[0]}`"
+    return f"a dictionary (key {names[0]!r})" if names else "a dictionary"
+
+
+def _names_of(space: dict[Any, Any], tensor: Tensor) -> list[Any]:
+    found = []
+    for name, item in space.items():
+        if item is tensor:
+            found.append(name)
+    return found
 
 
 # Pure traces: functions of tensors alone, for transforms.

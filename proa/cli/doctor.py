@@ -11,7 +11,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
@@ -19,8 +19,11 @@ from typing import Any, Final, NamedTuple, final
 # The package, what it is for, and the extra that installs it (none: Proa needs it).
 PACKAGES: Final = (
     ("numpy", "the backend numpy", None),
+    ("scipy", "special functions", None),
+    ("llvmlite", "the backend cpu", None),
+    ("ml_dtypes", "narrow floats", None),
+    ("safetensors", "files of tensors", None),
     ("rich", "progress bars", None),
-    ("scipy", "special functions", "all"),
     ("jax", "the backend xla", "xla"),
     ("jaxlib", "the backend xla", "xla"),
     ("matplotlib", "pictures of curves", "plot"),
@@ -28,6 +31,7 @@ PACKAGES: Final = (
 )
 THREADS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 OLDEST: Final = (3, 11)
+SHOWN: Final = 4
 
 
 @final
@@ -104,7 +108,9 @@ def _python() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    yield Finding("ok", "proa", f"{_version('proa') or 'not installed, imported'} at {_home()}")
+    import proa
+
+    yield Finding("ok", "proa", f"{proa.__version__} at {Path(proa.__file__).parent}")
     for name, use, extra in PACKAGES:
         found = _version(name)
         if found is not None:
@@ -120,12 +126,6 @@ def _version(name: str) -> str | None:
         return version(name)
     except PackageNotFoundError:
         return None
-
-
-def _home() -> Path:
-    import proa
-
-    return Path(proa.__file__).parent
 
 
 def _processor() -> Iterator[Finding]:
@@ -222,10 +222,15 @@ def _devices() -> Iterator[Finding]:
             kind = "broken" if name == "numpy" else "note"
             yield Finding(kind, f"backend {name}", f"{type(error).__name__}: {error}", "install it again")
         else:
-            yield Finding("ok", f"backend {name}", "; ".join(f"{d}: {d.description or d.kind}" for d in devices))
+            yield Finding("ok", f"backend {name}", _listed(devices))
             if name != "null":
                 yield _self_test(name)
     yield Finding("ok", "default device", str(default_device()))
+
+
+def _listed(devices: Sequence[Any]) -> str:
+    shown = "; ".join(f"{d}: {d.description or d.kind}" for d in devices[:SHOWN])
+    return shown + (f"; {len(devices):,} in all" if len(devices) > SHOWN else "")
 
 
 def _self_test(device: str) -> Finding:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
+from proa import __version__
+
 COMMANDS: Final = {
     "demo": "train, evaluate, sample, save and reload a model on this machine",
     "sample": "let a model that the demo saved go on with a text",
@@ -79,7 +81,7 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"proa {version()}")
+    parser.add_argument("--version", action="version", version=f"proa {__version__}")
     parser.set_defaults(traceback=False)
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands = {}
@@ -96,21 +98,6 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
             import_module(f"proa.cli.{name}").add_arguments(command)
         commands[name] = command
     return parser, commands
-
-
-def version() -> str:
-    """The version of the installed package, or `unknown` in a bare checkout.
-
-    Example:
-        >>> bool(version())
-        True
-    """
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("proa")
-    except PackageNotFoundError:
-        return "unknown (not installed)"
 
 
 if __name__ == "__main__":

@@ -102,12 +102,10 @@ def _rate(recent: list[tuple[float, int]]) -> float:
 
 
 def _bar(stream: TextIO) -> Any:
-    """A bar of rich, or None where rich is not installed."""
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError:
-        return None
+    """A bar of rich, which is slow to import."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"), TimeRemainingColumn(), TextColumn("left"),

@@ -101,7 +101,7 @@ def judge_step(entry: Entry, operands: Sequence[Judged], wider: Widen) -> list[J
     found = []
     for value, error, of in zip(values, moved, entry.outs, strict=True):
         if of.dtype.is_float:
-            error = error + _local(entry, operands, value, of, wider, exact)
+            error = np.asarray(error + _local(entry, operands, value, of, wider, exact))
             limit = float(dtypes.finfo(of.dtype).max)
             beyond = np.isfinite(value) & (np.abs(value) + error > limit)
             error = np.where(beyond | np.isnan(error), np.inf, error)
@@ -131,8 +131,10 @@ def _moved(entry: Entry, operands: Sequence[Judged], values: list[Array]) -> lis
         return [np.zeros(v.shape) for v in values]
     if entry.primitive.family.name == "elementwise":
         return [_at_corners(entry, operands, values[0])]
+    if _only_moves(entry) and entry.primitive.linear:
+        return _run(entry, [o.error for o in operands])
     unknown = any(
-        np.any(o.error) and not s.dtype.is_float and not _only_moves(entry)
+        np.any(o.error) and not s.dtype.is_float
         for o, s in zip(operands, entry.ins, strict=True)
     )
     if unknown:
@@ -143,7 +145,7 @@ def _moved(entry: Entry, operands: Sequence[Judged], values: list[Array]) -> lis
         monotone = mode in ("max", "min")
         ends = _between_ends(entry, operands, values) if monotone else _linearly(entry, operands)
     return [
-        e if s.dtype.is_float or _only_moves(entry) else np.full(e.shape, np.inf)
+        e if s.dtype.is_float else np.full(e.shape, np.inf)
         for e, s in zip(ends, entry.outs, strict=True)
     ]
 
@@ -245,7 +247,7 @@ def _local(
         units = max(0.5, min(units, 1.0))
     if exact and units <= 0.5 and not wider.flushes:
         rounded = value.astype(of.dtype.numpy).astype(np.float64)
-        return np.where(np.isfinite(rounded), np.abs(rounded - value), np.inf * np.isfinite(value))
+        return _apart(rounded, value)
     if primitive.family.name == "indexing":
         return 0.0
     judged = units + declared if name == "float64" else units

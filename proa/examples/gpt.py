@@ -57,6 +57,16 @@ class Config:
             given = f"{self.heads} heads for a width of {self.width}"
             raise ArgumentError(message("gpt", given, "heads that divide the width"))
 
+    @property
+    def least_parameters(self) -> int:
+        """A bound from below on the number of parameters.
+
+        Example:
+            >>> Config(vocabulary=2, context=3, width=4, layers=1).least_parameters
+            212
+        """
+        return self.width * (self.vocabulary + self.context + 12 * self.layers * self.width)
+
 
 class Block(nn.Module):
     """Attention, then a small network for each token; each adds to what runs through.
@@ -164,7 +174,7 @@ def generate(
     Errors:
         ArgumentError: no ids, or ids outside the vocabulary.
     """
-    size, context = model.config.vocabulary, model.config.context
+    size, context, home = model.config.vocabulary, model.config.context, model.token.weight.device
     written = [int(i) for i in ids]
     if not written or not all(0 <= i < size for i in written):
         raise ArgumentError(message("generate", f"ids {written!r:.60}", f"some, each below {size}"))
@@ -175,7 +185,7 @@ def generate(
         window = np.zeros((1, context), np.int64)
         window[0, : len(seen)] = seen
         with pa.no_grad():
-            scores = model(pa.asarray(window))[0, len(seen) - 1].numpy()
+            scores = model(pa.asarray(window, device=home))[0, len(seen) - 1].numpy()
         written.append(_draw(np.where(allowed, scores, -np.inf), temperature, top_k, random))
         allowed = np.ones(size, bool)
         yield written[-1]

@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
-import os
 import subprocess
 import sys
 import time
@@ -28,10 +26,7 @@ from proa.errors import ArgumentError, FileError, ProaError, message
 from proa.examples.gpt import GPT, Config, generate
 from proa.examples.text import bpe, corpus, ngram
 
-MODEL: Final = "model.json"
-STATE: Final = "checkpoint"
 PICTURE: Final = "curves.png"
-JSON_LIMIT: Final = 16 << 20
 PROMPTS: Final = ("def ", "import ", "class ")
 PROBE: Final = 8
 JUDGED: Final = 4
@@ -70,7 +65,7 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
         clock.lap("train")
 
         prompts = PROMPTS if settings.text is None else ("",)
-        samples = {prompt: write(learner.model, text.tokenizer, prompt) for prompt in prompts}
+        samples = {p: write(learner.model, text.tokenizer, p, seed=i) for i, p in enumerate(prompts)}
         clock.lap("sample")
         probe = learner.save(out, text)
         clock.lap("save")
@@ -157,6 +152,8 @@ class Settings:
             raise _refusal(f"vocabulary {self.vocabulary}", f"{bpe.BYTES} to {bpe.LARGEST}")
         if not isinstance(self.rate, (int, float)) or not 0 < self.rate < 1:
             raise _refusal(f"rate {self.rate!r:.40}", "a number between 0 and 1")
+        if self.text is not None and not isinstance(self.text, str):
+            raise _refusal(f"text of type {type(self.text).__name__}", "a path")
         if self.dtype not in ("float32", "float64"):
             raise _refusal(f"dtype {self.dtype!r:.40}", "float32 or float64")
         return self
@@ -355,31 +352,27 @@ class Learner:
         }
 
     def save(self, out: Path, text: Text) -> str:
-        """Write all to a folder; returns the loss on a few windows, as exact text."""
+        """Write all to a folder, as a checkpoint; returns the loss on a few windows, exactly."""
         ids = text.exam.ids[:PROBE]
-        document = {
+        facts = {
             "settings": asdict(self.settings),
-            "vocabulary": self.model.config.vocabulary,
             "tokenizer": text.tokenizer.to_json(),
             "text": text.digest,
-            "losses": [loss.hex() for loss in self.losses],
-            "held_out": {str(step): bits for step, bits in self.held_out.items()},
-            "probe": {"ids": ids.tolist(), "loss": _probe(self.model, ids)},
+            "losses": self.losses,
+            "held_out": self.held_out,
+            "probe": ids,
         }
-        out.mkdir(parents=True, exist_ok=True)
-        pa.save(out / STATE, **self.state())
-        _write(out / MODEL, json.dumps(document))
-        return document["probe"]["loss"]
+        pa.save(out, **self.state(), facts=facts)
+        return _loss_of(self.model, ids)
 
     def restore(self, out: Path, text: Text) -> None:
         """Take over the run saved in a folder, to the last bit."""
-        document = _read(out)
-        if document["text"] != text.digest:
+        facts = _facts(out, pa.load(out))
+        if facts["text"] != text.digest:
             given = f"a run in {str(out)!r} on another text"
             raise FileError(message("demo", given, "the very same text", "a new run"))
-        pa.load(out / STATE, **self.state())
-        self.losses = [float.fromhex(loss) for loss in document["losses"]]
-        self.held_out = {int(step): float(bits) for step, bits in document["held_out"].items()}
+        pa.load(out, **self.state())
+        self.losses, self.held_out = facts["losses"], facts["held_out"]
 
     def curves(self, text: Text) -> tuple[str, list[float], dict[int, float], dict[str, float]]:
         """What `curves.picture` draws: bits per byte in training, and of held-out text."""
@@ -472,13 +465,13 @@ def _printable(text: str) -> str:
 # Files.
 
 
-def load(path: str | os.PathLike[str], device: str = "numpy") -> tuple[GPT, bpe.Tokenizer]:
-    """Read a model and its tokenizer from the folder that `proa demo` wrote.
+def load(path: Path, device: str = "numpy") -> tuple[GPT, bpe.Tokenizer]:
+    """The model and its tokenizer from the folder that `proa demo` wrote.
 
     Errors:
         FileError: there is no model, or what is there is damaged.
     """
-    model, tokenizer, _ = _load(Path(path), device)
+    model, tokenizer, _ = _load(path, device)
     return model, tokenizer
 
 
@@ -488,11 +481,61 @@ def settings_of(path: Path) -> Settings:
     Errors:
         FileError: there is no run, or what is there is damaged.
     """
-    stored = _read(path)["settings"]
+    return _settings(path, _facts(path, _checkpoint(path)))
+
+
+def _load(path: Path, device: str) -> tuple[GPT, bpe.Tokenizer, Any]:
+    with pa.device(device):
+        tree = _checkpoint(path)
+        facts = _facts(path, tree)
+        settings = _settings(path, facts)
+        try:
+            tokenizer = bpe.Tokenizer.from_json(facts["tokenizer"])
+        except ValueError as error:
+            raise _damaged(path) from error
+        config = replace(settings.config, vocabulary=tokenizer.size)
+        # Nothing is made that is larger than what was read.
+        if config.least_parameters > sum(tensor.size for tensor in tree["model"].values()):
+            raise _damaged(path)
+        model = GPT(config).to(settings.dtype)
+        model.load_state_dict(tree["model"])
+    return model.eval(), tokenizer, facts["probe"]
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        hint = f"proa demo --out {path}"
+        raise FileError(message("demo", f"{str(path)!r}, where no model was saved", "a folder", hint))
+    tree = pa.load(path)
+    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+        raise _damaged(path)
+    return tree
+
+
+FACTS: Final = {
+    "settings": dict, "tokenizer": str, "text": str, "losses": list, "held_out": dict, "probe": np.ndarray,
+}  # fmt: skip
+
+
+def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """What the demo knows of a run beside its tensors. Another program may have written it."""
+    facts = tree.get("facts")
+    if not isinstance(facts, dict) or any(not isinstance(facts.get(k), t) for k, t in FACTS.items()):
+        raise _damaged(path)
+    return facts
+
+
+def _settings(path: Path, facts: Mapping[str, Any]) -> Settings:
+    stored = facts["settings"]
     try:
         return Settings(**{f.name: stored[f.name] for f in fields(Settings)}).check()
     except (KeyError, ArgumentError) as error:
-        raise _damaged(path / MODEL) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> FileError:
+    given = f"{str(path)!r}, which is damaged or holds another kind of model"
+    return FileError(message("demo", given, "what `proa demo` saves", "a new run"))
 
 
 def settings_to_resume(path: Path, asked: Mapping[str, Any]) -> Settings:
@@ -514,65 +557,21 @@ def settings_to_resume(path: Path, asked: Mapping[str, Any]) -> Settings:
     return replace(stored, **{"stop_after": None, **{k: v for k, v in asked.items() if k in FREE}})
 
 
-def _load(path: Path, device: str) -> tuple[GPT, bpe.Tokenizer, dict[str, Any]]:
-    document, settings = _read(path), settings_of(path)
-    try:
-        tokenizer = bpe.Tokenizer.from_json(document["tokenizer"])
-    except ValueError as error:
-        raise _damaged(path / MODEL) from error
-    with pa.device(device):
-        model = GPT(replace(settings.config, vocabulary=tokenizer.size)).to(settings.dtype)
-        pa.load(path / STATE, model=model)
-    return model.eval(), tokenizer, document
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)
-
-
-KEYS: Final = {
-    "settings": dict, "tokenizer": str, "text": str, "losses": list, "held_out": dict, "probe": dict,
-}  # fmt: skip
-
-
-def _read(folder: Path) -> dict[str, Any]:
-    """The document of a run. It is not trusted."""
-    path = folder / MODEL
-    if not path.is_file():
-        hint = f"proa demo --out {folder}"
-        raise FileError(message("demo", f"{str(folder)!r}, where no model was saved", "one", hint))
-    try:
-        with path.open("rb") as file:
-            document = json.loads(file.read(JSON_LIMIT).decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path) from error
-    if not isinstance(document, dict) or any(not isinstance(document.get(k), t) for k, t in KEYS.items()):
-        raise _damaged(path)
-    return document
-
-
-def _damaged(path: Path) -> FileError:
-    return FileError(message("demo", f"a damaged file {str(path)!r}", "what `proa demo` writes", "a new run"))
-
-
 # Another process.
 
 
-def _probe(model: GPT, ids: Any) -> str:
-    """The model's loss on a few windows, as exact text."""
+def _loss_of(model: GPT, ids: Any) -> str:
+    """The model's loss on a few windows, to the last bit."""
     model.eval()
     with pa.no_grad():
-        return float(model.loss(pa.asarray(np.asarray(ids, np.int64))).item()).hex()
+        return float(model.loss(pa.asarray(ids)).item()).hex()
 
 
 def tell_probe(path: str, device: str) -> None:
     """Load a model and print its loss on the windows that were saved with it."""
-    model, _, document = _load(Path(path), device)
+    model, _, ids = _load(Path(path), device)
     with pa.device(device):
-        print(_probe(model, document["probe"]["ids"]))
+        print(_loss_of(model, ids))
 
 
 def probe_elsewhere(path: Path, device: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from proa.nn import functional as F  # noqa: N812
 from proa.nn.module import Module
+from proa.ops.composite.common import choice
 from proa.shapes import as_int
 
 
@@ -87,7 +88,7 @@ class GELU(Module):
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__()
-        self.approximate = F.choice("GELU", "approximate", approximate, ("none", "tanh"))
+        self.approximate = choice("GELU", "approximate", approximate, ("none", "tanh"))
 
     def forward(self, x: Any) -> Any:
         return F.gelu(x, self.approximate)

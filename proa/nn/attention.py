@@ -12,6 +12,7 @@ from proa.nn import init
 from proa.nn.linear import Linear, positive
 from proa.nn.module import Module, check_input, new_parameter
 from proa.ops import operators as op
+from proa.ops.composite.common import flag
 from proa.ops.creation import iota
 from proa.ops.functions import not_
 from proa.ops.primitive import apply, number_of, value_of
@@ -61,7 +62,9 @@ class MultiheadAttention(Module):
             self.k_proj_weight = new_parameter((e, self.kdim), dtype, device)
             self.v_proj_weight = new_parameter((e, self.vdim), dtype, device)
             self.register_parameter("in_proj_weight", None)
-        self.register_parameter("in_proj_bias", new_parameter((3 * e,), dtype, device) if bias else None)
+        self.register_parameter(
+            "in_proj_bias", new_parameter((3 * e,), dtype, device) if bias else None
+        )
         self.out_proj = Linear(e, e, bias, device, dtype)
         self.reset_parameters()
 
@@ -111,7 +114,7 @@ class MultiheadAttention(Module):
         if weights is not None and average_attn_weights:
             weights = op.sum(weights, 1) / float(self.num_heads)
         if not batched:
-            return op.squeeze(y, 0), None if weights is None else op.squeeze(weights, 0)
+            return y[0], None if weights is None else weights[0]
         return y if self.batch_first else op.swapaxes(y, 0, 1), weights
 
     def _batch_first(self, x: Any, batched: bool) -> Any:
@@ -148,7 +151,9 @@ class MultiheadAttention(Module):
             shape = value_of("MultiheadAttention", attn).spec.shape
             if shape not in ((length, keys), (n * heads, length, keys)):
                 expected = f"{(length, keys)} or {(n * heads, length, keys)}"
-                raise ShapeError(message("MultiheadAttention", f"attn_mask of shape {shape}", expected))
+                raise ShapeError(
+                    message("MultiheadAttention", f"attn_mask of shape {shape}", expected)
+                )
             whole = (1, 1, length, keys) if len(shape) == 2 else (n, heads, length, keys)
             masks.append(op.reshape(attn, whole))
         if padding is not None:
@@ -160,7 +165,8 @@ class MultiheadAttention(Module):
         return _joined(masks, q.dtype)
 
     def extra_repr(self) -> str:
-        return f"embed_dim={self.embed_dim}, num_heads={self.num_heads}, batch_first={self.batch_first}"
+        text = f"embed_dim={self.embed_dim}, num_heads={self.num_heads}"
+        return f"{text}, batch_first={self.batch_first}"
 
 
 def _joined(masks: list[Any], dtype: Any) -> Any:
@@ -169,7 +175,9 @@ def _joined(masks: list[Any], dtype: Any) -> Any:
     for of in kinds:
         if of is not bool_ and of is not dtype:
             hint = f"mask.astype(pa.{dtype.name})"
-            raise DtypeError(message("MultiheadAttention", f"a mask of {of.name}", f"bool or {dtype.name}", hint))
+            raise DtypeError(
+                message("MultiheadAttention", f"a mask of {of.name}", f"bool or {dtype.name}", hint)
+            )
     if not masks:
         return None
     if all(of is bool_ for of in kinds):
@@ -188,7 +196,7 @@ def _weighed(q: Any, k: Any, v: Any, mask: Any, causal: bool, p: Any) -> tuple[A
     if mask is not None:
         bars = value_of("mask", mask).spec.dtype is bool_
         scores = op.where(mask, scores, -inf) if bars else scores + mask
-    if F.flag("MultiheadAttention", "is_causal", causal):
+    if flag("MultiheadAttention", "is_causal", causal):
         grid = scores.shape[-2:]
         row, column = (apply(iota, (), shape=grid, axis=a, dtype=int64) for a in (0, 1))
         scores = op.where(column <= row, scores, -inf)

@@ -24,7 +24,9 @@ class _Numbered(Module):
         names = list(self._modules)
         i = as_int(type(self).__name__, "index", index)
         if not -len(names) <= i < len(names):
-            raise IndexingError(message(type(self).__name__, f"index {i}", f"one of {len(names)} parts"))
+            raise IndexingError(
+                message(type(self).__name__, f"index {i}", f"one of {len(names)} parts")
+            )
         return names[i]
 
     def __getitem__(self, index: Any) -> Any:
@@ -33,7 +35,7 @@ class _Numbered(Module):
         return self._modules[self._key(index)]
 
     def _sliced(self, rows: list[tuple[str, Any]]) -> Any:
-        return type(self)([part for _, part in rows])
+        raise NotImplementedError
 
     def __setitem__(self, index: Any, module: Module) -> None:
         self.add_module(self._key(index), module)
@@ -125,6 +127,9 @@ class ModuleList(_Uncalled, _Numbered):
         super().__init__()
         self.extend(modules)
 
+    def _sliced(self, rows: list[tuple[str, Any]]) -> Any:
+        return type(self)([part for _, part in rows])
+
     def __iadd__(self, modules: Iterable[Module]) -> Self:
         return self.extend(modules)
 
@@ -138,7 +143,9 @@ class ModuleList(_Uncalled, _Numbered):
             while j + 1 < len(rows) and rows[j + 1][1] == rows[i][1]:
                 j += 1
             name, text = rows[i]
-            found.append((f"{name}-{rows[j][0]}", f"{j - i + 1} x {text}") if j > i else (name, text))
+            found.append(
+                (f"{name}-{rows[j][0]}", f"{j - i + 1} x {text}") if j > i else (name, text)
+            )
             i = j + 1
         return found
 

@@ -39,7 +39,9 @@ class _Conv(Module):
         self.padding_mode = padding_mode
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = new_parameter(shape, dtype, device)
-        self.register_parameter("bias", new_parameter((out_channels,), dtype, device) if bias else None)
+        self.register_parameter(
+            "bias", new_parameter((out_channels,), dtype, device) if bias else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -68,7 +70,7 @@ class _Conv(Module):
 
 class Conv1d(_Conv):
     """Cross-correlation over one spatial axis:
-    y[n, o, i] = bias[o] + sum over c, k of x[n, c, stride i + dilation k - padding] weight[o, c, k].
+    y[n, o, i] = bias[o] + sum_ck x[n, c, stride i + dilation k - padding] weight[o, c, k].
 
     Arguments: in_channels, out_channels; kernel_size, stride, padding, dilation: an int, or one
     for each spatial axis; padding also "valid" (none) or "same" (as long as x, at stride 1);

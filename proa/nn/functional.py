@@ -16,9 +16,26 @@ from proa.ops import composite as co
 from proa.ops import operators as op
 from proa.ops.arithmetic import maximum
 from proa.ops.composite import (
-    binary_cross_entropy, binary_cross_entropy_with_logits, cross_entropy, elu, gelu, group_norm,
-    huber_loss, kl_div, l1_loss, layer_norm, leaky_relu, linear, mse_loss, nll_loss, relu,
-    rms_norm, sigmoid, silu, smooth_l1_loss, softplus,
+    binary_cross_entropy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    elu,
+    gelu,
+    group_norm,
+    huber_loss,
+    kl_div,
+    l1_loss,
+    layer_norm,
+    leaky_relu,
+    linear,
+    mse_loss,
+    nll_loss,
+    relu,
+    rms_norm,
+    sigmoid,
+    silu,
+    smooth_l1_loss,
+    softplus,
 )  # fmt: skip
 from proa.ops.composite.common import choice, flag, floating, integers, matched, shaped
 from proa.ops.functions import abs as absolute
@@ -39,7 +56,9 @@ def sizes(name: str, what: str, given: Any, length: int, least: int = 0) -> Size
     several = given if isinstance(given, (tuple, list)) else (given,) * length
     found = tuple([as_int(name, what, n) for n in several])
     if len(found) != length or any(n < least for n in found):
-        raise ArgumentError(message(name, f"{what} {given!r:.60}", f"{length} ints of at least {least}"))
+        raise ArgumentError(
+            message(name, f"{what} {given!r:.60}", f"{length} ints of at least {least}")
+        )
     return found
 
 
@@ -106,7 +125,9 @@ def _conv(name: str, length: int, x: Any, weight: Any, bias: Any, stride: Any, p
     shape, kernel = x.spec.shape, weight.spec.shape
     if len(kernel) != length + 2 or len(shape) not in (length + 1, length + 2):
         axes = f"{length} spatial axes behind (N, C) or (C)"
-        raise ShapeError(message(name, f"`x` of shape {shape} and `weight` of shape {kernel}", axes))
+        raise ShapeError(
+            message(name, f"`x` of shape {shape} and `weight` of shape {kernel}", axes)
+        )
     groups = as_int(name, "groups", groups)
     if groups < 1 or kernel[0] % groups or shape[-length - 1] != kernel[1] * groups:
         given = f"`x` of shape {shape} and `weight` of shape {kernel} in {groups} groups"
@@ -507,13 +528,13 @@ def scaled_dot_product_attention(
         given = f"heads {heads[0]} of query and {heads[1]} of key"
         raise ShapeError(message(name, given, "equal ones", "enable_gqa=True"))
     probability(name, dropout_p)
-    given: dict[str, Any] = {"causal": is_causal, "scale": scale}
+    options: dict[str, Any] = {"causal": is_causal, "scale": scale}
     if number_of(dropout_p) == 0:
-        return co.attention(query, key, value, attn_mask, **given)
-    given["dropout_p"] = dropout_p
+        return co.attention(query, key, value, attn_mask, **options)
+    options["dropout_p"] = dropout_p
     return drawn(
         name, generator, query,
-        lambda state: co.attention(query, key, value, attn_mask, state=state, **given),
+        lambda state: co.attention(query, key, value, attn_mask, state=state, **options),
     )  # fmt: skip
 
 

@@ -223,7 +223,9 @@ def dirac_(tensor: Any, groups: int = 1) -> Any:
         raise ShapeError(message("dirac_", f"shape {shape}", "3 to 5 axes"))
     groups = as_int("dirac_", "groups", groups)
     if groups < 1 or shape[0] % groups:
-        raise ArgumentError(message("dirac_", f"{groups} groups of {shape[0]} outputs", "a divisor"))
+        raise ArgumentError(
+            message("dirac_", f"{groups} groups of {shape[0]} outputs", "a divisor")
+        )
     array, each = np.zeros(shape), shape[0] // groups
     centre = tuple([n // 2 for n in shape[2:]])
     for group in range(groups):

@@ -37,13 +37,20 @@ class Linear(Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, device: Any = None, dtype: Any = None
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
     ) -> None:
         super().__init__()
         self.in_features = positive("Linear", "in_features", in_features, 0)
         self.out_features = positive("Linear", "out_features", out_features, 0)
         self.weight = new_parameter((out_features, in_features), dtype, device)
-        self.register_parameter("bias", new_parameter((out_features,), dtype, device) if bias else None)
+        self.register_parameter(
+            "bias", new_parameter((out_features,), dtype, device) if bias else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

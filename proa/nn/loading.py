@@ -61,7 +61,8 @@ class _Check:
 
     def missing_lines(self) -> list[str]:
         return [
-            f"missing: {n}, {_described(self.handles[n])}{_near(n, self.unexpected)}" for n in self.missing
+            f"missing: {n}, {_described(self.handles[n])}{_near(n, self.unexpected)}"
+            for n in self.missing
         ]
 
     def unexpected_lines(self) -> list[str]:
@@ -109,7 +110,9 @@ def holds(wide: Dtype, narrow: Dtype) -> bool:
 
 
 def _equal(a: Any, b: Any) -> bool:
-    if a is b or (type(a) is Tensor and type(b) is Tensor and a.value.buffer is b.value.buffer is not None):
+    if a is b or (
+        type(a) is Tensor and type(b) is Tensor and a.value.buffer is b.value.buffer is not None
+    ):
         return True
     x, y = (np.ascontiguousarray(host_of(t) if type(t) is Tensor else t) for t in (a, b))
     return x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes()

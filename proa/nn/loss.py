@@ -6,6 +6,7 @@ from typing import Any
 
 from proa.nn import functional as F  # noqa: N812
 from proa.nn.module import Module
+from proa.ops.composite.common import choice
 
 REDUCTIONS = ("none", "mean", "sum")
 
@@ -13,7 +14,7 @@ REDUCTIONS = ("none", "mean", "sum")
 class _Loss(Module):
     def __init__(self, reduction: str = "mean", **buffers: Any) -> None:
         super().__init__()
-        self.reduction = F.choice(type(self).__name__, "reduction", reduction, REDUCTIONS)
+        self.reduction = choice(type(self).__name__, "reduction", reduction, REDUCTIONS)
         for name, tensor in buffers.items():
             self.register_buffer(name, tensor)
 
@@ -61,7 +62,9 @@ class NLLLoss(_Loss):
     2.0
     """
 
-    def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction, weight=weight)
         self.ignore_index = ignore_index
 

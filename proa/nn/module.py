@@ -14,11 +14,11 @@ from typing import Any, Final, Self, final
 import numpy as np
 
 from proa import dtypes
+from proa.compile.find import default_device
+from proa.compile.find import device as as_device
 from proa.dtypes import Dtype, bfloat16, float16, float32, float64
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, message
-from proa.compile.find import default_device
-from proa.compile.find import device as as_device
 from proa.graph.spec import spec
 from proa.nn.loading import Loaded, load
 from proa.ops.primitive import value_of
@@ -27,6 +27,8 @@ from proa.tensor import Tensor, copy_of, moved, no_grad, put, rebind, require_gr
 
 NARROW: Final = frozenset({float16, bfloat16})
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
+_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
+_KEPT: Final = frozenset({*_TABLES, *_HOOKS, "_not_saved", "_keyword_hooks"})
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
 
 
@@ -103,7 +105,11 @@ def check_input(op: str, name: str, x: Any, parameter: Tensor, wide: bool = Fals
     """
     found = x.value.spec if type(x) is Tensor else value_of(op, x).spec
     wanted = parameter.value.spec.dtype
-    if found.dtype is wanted or found.weak or (wide and found.dtype in NARROW and wanted is float32):
+    if (
+        found.dtype is wanted
+        or found.weak
+        or (wide and found.dtype in NARROW and wanted is float32)
+    ):
         return
     given = f"input `{name}` of {found.dtype.name}"
     hint = f"{name}.astype(pa.{wanted.name})"
@@ -233,10 +239,13 @@ class Module:
 
     def __getattr__(self, name: str) -> Any:
         own = self.__dict__
-        for table in _TABLES:
-            if name in own.get(table, ()):
-                return own[table][name]
-        known = [n for t in _TABLES for n in own.get(t, ())]
+        if name in own["_parameters"]:
+            return own["_parameters"][name]
+        if name in own["_modules"]:
+            return own["_modules"][name]
+        if name in own["_buffers"]:
+            return own["_buffers"][name]
+        known = [n for t in _TABLES for n in own[t]]
         hint = f"; it has {', '.join(known[:8])}" if known else ""
         raise AttributeError(f"[{type(self).__name__}] given no attribute {name!r}{hint}")
 
@@ -321,7 +330,9 @@ class Module:
         for name in path.split(".") if path else ():
             part = found._modules.get(name) if isinstance(found, Module) else None
             if part is None:
-                raise AttributeError(f"[{type(self).__name__}] given no part {path!r} (at {name!r})")
+                raise AttributeError(
+                    f"[{type(self).__name__}] given no part {path!r} (at {name!r})"
+                )
             found = part
         return found  # type: ignore[no-any-return]
 
@@ -552,7 +563,20 @@ class Module:
         epoch.advance()
         return HookHandle(table, key, hook)
 
-    # Copying and showing.
+    # What `jit` compares, copying, and showing.
+
+    def jit_fields(self) -> dict[str, Any]:
+        """All that a jitted function must notice: fields, parameters, buffers, parts, hooks."""
+        own = self.__dict__
+        found = {name: own[name] for name in own if name not in _KEPT}
+        for table in _TABLES:
+            found.update(own[table])
+        for table in _HOOKS:
+            keyed = self._keyword_hooks
+            found.update(
+                {f"{table}.{key}.{key in keyed}": hook for key, hook in own[table].items()}
+            )
+        return found
 
     def __deepcopy__(self, memo: Any) -> Self:
         made = object.__new__(type(self))

@@ -59,7 +59,9 @@ class LayerNorm(Module):
         self.elementwise_affine = bool(elementwise_affine)
         there = self.elementwise_affine
         self.register_parameter("weight", new_parameter(shape, dtype, device) if there else None)
-        self.register_parameter("bias", new_parameter(shape, dtype, device) if there and bias else None)
+        self.register_parameter(
+            "bias", new_parameter(shape, dtype, device) if there and bias else None
+        )
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -131,7 +133,8 @@ class _BatchNorm(Module):
 
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True, device: Any = None, dtype: Any = None,
+        affine: bool = True, track_running_stats: bool = True, device: Any = None,
+        dtype: Any = None,
     ) -> None:  # fmt: skip
         super().__init__()
         name = type(self).__name__

@@ -6,6 +6,7 @@ from typing import Any
 
 from proa.nn import functional as F  # noqa: N812
 from proa.nn.module import Module
+from proa.ops.composite.common import flag
 
 
 def _checked(module: Module, what: str, given: Any, length: int, least: int) -> Any:
@@ -27,7 +28,7 @@ class _MaxPool(Module):
         self.stride = self.kernel_size if stride is None else _checked(self, "stride", stride, n, 1)
         self.padding = _checked(self, "padding", padding, n, 0)
         self.dilation = _checked(self, "dilation", dilation, n, 1)
-        self.ceil_mode = F.flag(type(self).__name__, "ceil_mode", ceil_mode)
+        self.ceil_mode = flag(type(self).__name__, "ceil_mode", ceil_mode)
 
     def forward(self, x: Any) -> Any:
         return F._max_pool(
@@ -94,8 +95,8 @@ class _AvgPool(Module):
         self.kernel_size = _checked(self, "kernel_size", kernel_size, n, 1)
         self.stride = self.kernel_size if stride is None else _checked(self, "stride", stride, n, 1)
         self.padding = _checked(self, "padding", padding, n, 0)
-        self.ceil_mode = F.flag(name, "ceil_mode", ceil_mode)
-        self.count_include_pad = F.flag(name, "count_include_pad", count_include_pad)
+        self.ceil_mode = flag(name, "ceil_mode", ceil_mode)
+        self.count_include_pad = flag(name, "count_include_pad", count_include_pad)
 
     def forward(self, x: Any) -> Any:
         return F._avg_pool(

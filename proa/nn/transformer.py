@@ -21,7 +21,9 @@ def _activation(name: str, given: Any) -> Any:
     if callable(given):
         return given
     if given not in _ACTIVATIONS:
-        raise ArgumentError(message(name, f"activation {given!r:.40}", "'relu', 'gelu' or a function"))
+        raise ArgumentError(
+            message(name, f"activation {given!r:.40}", "'relu', 'gelu' or a function")
+        )
     return _ACTIVATIONS[given]
 
 
@@ -78,12 +80,18 @@ class TransformerEncoderLayer(_Layer):
         self.activation = _activation("TransformerEncoderLayer", activation)
 
     def forward(
-        self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
+        self,
+        src: Any,
+        src_mask: Any = None,
+        src_key_padding_mask: Any = None,
+        is_causal: bool = False,
     ) -> Any:
         """Masks as in `MultiheadAttention`: True bars."""
 
         def attend(x: Any) -> Any:
-            return self.self_attn(x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal)[0]
+            return self.self_attn(
+                x, x, x, src_key_padding_mask, False, src_mask, is_causal=is_causal
+            )[0]
 
         x = self._step(src, self.norm1, self.dropout1, attend)
         return self._step(x, self.norm2, self.dropout2, self._feed_forward)

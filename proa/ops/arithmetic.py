@@ -136,7 +136,7 @@ div = elementwise(
 )  # fmt: skip
 
 rem = elementwise(
-    "rem", accepts=NUMERIC, meaning=_rem, cost=8,
+    "rem", accepts=NUMERIC, meaning=_rem, cost=8, saves="x y",
     jvp=(
         lambda x, y, z, dx: fill_like(dx, z),
         lambda x, y, z, dy: -dy * _floor(x / y),
@@ -154,20 +154,20 @@ def _floor(x: Any) -> Any:
 
 pow = elementwise(
     "pow", accepts=NUMERIC, core=True, meaning=_int_pow, cost=30,
-    jvp=(_pow_base, _pow_exponent), saves="x y z", domain=Domain(0.2, 3.0),
+    jvp=(_pow_base, _pow_exponent), saves="x n y", domain=Domain(0.2, 3.0),
     accuracy=Accuracy(2, 2), edges={(0.0, 0.0): 1.0, (nan, 0.0): 1.0, (0.0, -1.0): inf},
     doc="x to the power y. Integers to a negative power: 0, unless the base is 1 or -1.",
 )  # fmt: skip
 
 maximum = elementwise(
-    "maximum", accepts=REAL, core=True, meaning=np.maximum, saves="x y",
+    "maximum", accepts=REAL, core=True, meaning=np.maximum, saves="x y z",
     jvp=(lambda x, y, z, dx: _max_rule(x, y, z, dx), lambda x, y, z, dy: _max_rule(y, x, z, dy)),
     edges={(nan, 1.0): nan},
     doc="The larger of x and y; NaN if either is. The gradient is halved at a tie.",
 )  # fmt: skip
 
 minimum = elementwise(
-    "minimum", accepts=REAL, core=True, meaning=np.minimum, saves="x y",
+    "minimum", accepts=REAL, core=True, meaning=np.minimum, saves="x y z",
     jvp=(lambda x, y, z, dx: _max_rule(x, y, z, dx), lambda x, y, z, dy: _max_rule(y, x, z, dy)),
     edges={(nan, 1.0): nan},
     doc="The smaller of x and y; NaN if either is. The gradient is halved at a tie.",

@@ -221,7 +221,7 @@ def _ones_like(x: Any) -> Any:
 
 _pad_primitive = movement(
     "pad", _pad_factors, lambda p, n: p,
-    params=("low", "high", "interior"), core=True, meaning=_pad, linear=(0, 1),
+    params=("low", "high", "interior"), core=True, meaning=_pad, linear="all",
     transpose=_pad_back, batch=_pad_batch,
     samples=[Sample(((3,), ()), {"low": (1,), "high": (2,), "interior": (0,)}),
              Sample(((4, 2), ()), {"low": (-1, 0), "high": (2, -1), "interior": (1, 0)}),

@@ -8,6 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
+from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.numpy.memory import free_bytes
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device
@@ -68,7 +69,7 @@ class NumpyBackend:
 
 
 def kernel(entry: Entry) -> Callable[..., Any]:
-    """The meaning with its parameters bound.
+    """The prepared kernel of an entry, or the meaning with its parameters bound.
 
     NumPy takes other routines for views, with other bits: what is not exact in itself gets
     contiguous operands (RULES 3.0).
@@ -77,6 +78,9 @@ def kernel(entry: Entry) -> Callable[..., Any]:
 
 
 def _kernel(entry: Entry) -> Callable[..., Any]:
+    prepare = TABLE.get(entry.primitive.name)
+    if prepare is not None:
+        return prepare(entry)
     meaning, params = entry.primitive.meaning, entry.named_params
     exact = entry.primitive.family.name in ("elementwise", "movement") and entry.primitive.cost <= 4
     bound = partial(meaning, **params) if params else meaning
@@ -84,7 +88,7 @@ def _kernel(entry: Entry) -> Callable[..., Any]:
         return bound
 
     def run(*arrays: Any) -> Any:
-        return bound(*[a if a.flags.c_contiguous else np.array(a, order="C") for a in arrays])
+        return bound(*[solid(a) for a in arrays])
 
     return run
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn, final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from proa.backends.numpy.memory import free_bytes
@@ -24,10 +25,11 @@ SMALL: Final = 1 << 22
 
 def fail(step: Step | None, error: Exception) -> NoReturn:
     """Raises what jax reported as an error of ours, with the operation and its line."""
-    name, given = "xla", "a tensor"
+    op, given = "xla", "a tensor"
     if step is not None:
-        name, given = step.entry.primitive.name, f"{step.entry!r:.300} recorded at {line_of(step.where)}"
-    text = message(name, given, f"a result, but: {error!s:.600}")
+        op = step.entry.primitive.name
+        given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
+    text = message(op, given, f"a result, but: {error!s:.600}")
     raise (OutOfMemory if "RESOURCE_EXHAUSTED" in str(error) else ExecutionError)(text) from error
 
 
@@ -72,8 +74,10 @@ class XlaExecutable:
         self.program, self.traces = program, 0
         steps: list[Step | None] = [None] * graph.first_step_slot
         steps += [s for s in graph.steps for _ in s.entry.outs]
-        self.origins = [(s, steps[o]) for s, o in zip(graph.output_specs(), graph.outputs, strict=True)]
-        self.largest = max(graph.steps, key=lambda s: sum(o.nbytes for o in s.entry.outs), default=None)
+        outs = zip(graph.output_specs(), graph.outputs, strict=True)
+        self.origins = [(s, steps[o]) for s, o in outs]
+        sizes = {i: sum(s.nbytes for s in step.entry.outs) for i, step in enumerate(graph.steps)}
+        self.largest = graph.steps[max(sizes, key=sizes.__getitem__)] if sizes else None
         arrays = [c for c in graph.constants if c.spec.ndim]
         self.constants = [put(c.array, c.spec, chip) for c in arrays]
         specs = [g.spec for g in (*graph.inputs, *arrays)]
@@ -83,7 +87,7 @@ class XlaExecutable:
         jitted = jax.jit(self._walk, out_shardings=home, donate_argnums=given)
         try:
             with jax.enable_x64(True):
-                shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.numpy) for s in specs]
+                shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.numpy) for s in specs]  # type: ignore[no-untyped-call]
                 self.run = jitted.lower(*shapes).compile()
         except jax.errors.JaxRuntimeError as error:
             fail(self.largest, error)
@@ -96,10 +100,11 @@ class XlaExecutable:
         graph = self.program.graph
         count = len(graph.inputs)
         slots, large = list(arrays[:count]), iter(arrays[count:])
-        slots += [next(large) if c.spec.ndim else jax.numpy.asarray(c.array) for c in graph.constants]
+        slots += [next(large) if c.spec.ndim else jnp.asarray(c.array) for c in graph.constants]
         for step in graph.steps:
+            emit, operands = EMITTERS[step.entry.primitive.name], [slots[s] for s in step.slots]
             try:
-                found = EMITTERS[step.entry.primitive.name](step.entry, *[slots[s] for s in step.slots])
+                found = emit(step.entry, *operands)
             except (ValueError, TypeError, NotImplementedError) as error:
                 fail(step, error)
             slots += [found] if step.entry.single else found
@@ -107,9 +112,10 @@ class XlaExecutable:
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         device, inputs = self.program.device, self.program.graph.inputs
-        if self.peak_bytes > SMALL and device.kind == "cpu" and self.peak_bytes > (free := free_bytes()):
+        peak = self.peak_bytes
+        if peak > SMALL and device.kind == "cpu" and peak > (free := free_bytes()):
             where = line_of(self.largest.where) if self.largest else "an unknown line"
-            given = f"results of {self.peak_bytes:,} bytes, the largest at {where}"
+            given = f"results of {peak:,} bytes, the largest at {where}"
             raise OutOfMemory(message("memory", given, f"at most the {free:,} bytes that are free"))
         arrays = [
             b.array if type(b) is XlaBuffer else np.asarray(b).astype(i.spec.dtype.numpy)

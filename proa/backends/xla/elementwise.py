@@ -21,12 +21,16 @@ WIDER: Final = {
 }  # fmt: skip
 
 
+def hindered(x: Any) -> Any:
+    return lax.optimization_barrier(x)  # type: ignore[no-untyped-call]
+
+
 def widened(x: Any) -> Any:
     """float16 and bfloat16 are computed with in float32, and rounded once."""
     return x.astype(jnp.float32) if x.dtype in (jnp.float16, jnp.bfloat16) else x
 
 
-def _emitter(floats: Function, ints: Function | None = None, bools: Function | None = None) -> Function:
+def _emitter(floats: Function, ints: Any = None, bools: Any = None) -> Function:
     """Functions by kind of the operands, which are repeated to the result's shape."""
     by_kind = {"float": floats, "int": ints or floats, "bool": bools or ints or floats}
 
@@ -72,12 +76,14 @@ def _cast(entry: Entry, x: Any) -> Any:
         return x if old is new else x != 0
     if new.kind == "int" and old.is_float:
         return _saturated(widened(x), new.numpy)
-    if not old.is_inexact and new.is_float and new.bits < 32:
+    if new.is_storage or new.name == "bfloat16":  # by way of float32, as ml_dtypes
         x = x.astype(jnp.float32)
-    if old.is_float and old.bits > 16 and new.name == "bfloat16":
+    if new.name == "bfloat16":
         x = lax.reduce_precision(x, 8, 7)
+    if new.name == "float16" and old.name == "float64":  # XLA goes by way of float32
+        x = jnp.where(jnp.abs(x) < 2.0**-14, x, lax.reduce_precision(x, 11, 10))
     found = x.astype(new.numpy)
-    return lax.optimization_barrier(found) if old.bits > 16 and new.name == "float16" else found
+    return hindered(found) if old.bits > 16 and new.name == "float16" else found
 
 
 def _saturated(x: Any, target: Any) -> Any:
@@ -110,7 +116,7 @@ TABLE: Final[dict[str, Function]] = {
     "and": _emitter(lax.bitwise_and),
     "or": _emitter(lax.bitwise_or),
     "xor": _emitter(lax.bitwise_xor),
-    "shift_left": _emitter(lax.shift_left),  # XLA's own answer outside the width is the declared one
+    "shift_left": _emitter(lax.shift_left),  # XLA means the same by a shift past the width
     "shift_right": _emitter(jnp.right_shift),
     "eq": _emitter(lax.eq),
     "lt": _emitter(lax.lt),

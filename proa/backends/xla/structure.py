@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from proa.backends.xla.elementwise import Function, widened
+from proa.backends.xla.elementwise import Function, hindered, widened
 from proa.graph.entry import Entry
 from proa.ops.creation import threefry
 
@@ -22,10 +22,11 @@ def _dot(entry: Entry, x: Any, y: Any) -> Any:
     a, b, out = entry.params
     both = [c for c in a if c in b and c in out]
     summed = [c for c in a if c in b and c not in out]
-    letters = tuple([([a.index(c) for c in cs], [b.index(c) for c in cs]) for cs in (summed, both)])
+    letters = [([a.index(c) for c in cs], [b.index(c) for c in cs]) for cs in (summed, both)]
     found = lax.dot_general(
-        x, y, letters, precision=lax.Precision.HIGHEST, preferred_element_type=widened(x).dtype
-    ).astype(x.dtype)
+        x, y, (letters[0], letters[1]), precision=lax.Precision.HIGHEST,
+        preferred_element_type=widened(x).dtype,
+    ).astype(x.dtype)  # fmt: skip
     order = both + [c for c in a if c not in b] + [c for c in b if c not in a]
     return lax.transpose(found, [order.index(c) for c in out])
 
@@ -50,11 +51,12 @@ def _random_bits(entry: Entry, state: Any) -> Any:
 
 def _addressed(x: Any, indices: Any, axes: Any, batch: int) -> tuple[Any, Any, list[int]]:
     """x with what is addressed in front, an index for each of those axes, the axes' order. What
-    uint64 holds beyond int64 turns negative: outside in any case."""
+    uint64 holds beyond int64 turns negative; jax cuts indices to int32, so they are clamped."""
     order = [*range(batch), *axes, *[i for i in range(batch, x.ndim) if i not in axes]]
     shared = jnp.indices(indices[0].shape, sparse=True)[:batch]
-    where = (*shared, *[i.astype(jnp.int64) for i in indices])
-    return lax.transpose(x, order), where, order
+    rows = zip(indices, axes, strict=True)
+    own = [jnp.clip(i.astype(jnp.int64), -1, x.shape[a]) for i, a in rows]
+    return lax.transpose(x, order), (*shared, *own), order
 
 
 def _gather(entry: Entry, x: Any, *indices: Any) -> Any:
@@ -87,7 +89,7 @@ def _last_only(shape: tuple[int, ...], where: Any) -> Any:
     return (*where[:-1], jnp.where(last, where[-1], -1))
 
 
-def _windows(x: Any, starts: Any, axes: Any, sizes: Any, strides: Any) -> list[tuple[Any, int, int]]:
+def _windows(x: Any, starts: Any, axes: Any, sizes: Any, strides: Any) -> list[Any]:
     """(start, size, stride) for every axis of x; starts are clamped so that the window fits."""
     found = [(jnp.int64(0), n, 1) for n in x.shape]
     for axis, start, size, stride in zip(axes, starts, sizes, strides, strict=True):
@@ -153,5 +155,5 @@ TABLE: Final[dict[str, Function]] = {
         jnp.int64, *entry.params[:2]
     ).astype(entry.outs[0].dtype.numpy),
     "random_bits": _random_bits,
-    "keep": lambda entry, x: lax.optimization_barrier(x),
+    "keep": lambda entry, x: hindered(x),
 }
