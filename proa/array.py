@@ -85,10 +85,12 @@ def _public(function: Call, example: str = "", result: str = "") -> Call:
         return _again(result) if args and result is args[0] and type(result) is Tensor else result
 
     if example:
-        call.__doc__ = (
-            f"{call.__doc__}\n\n    >>> import proa as pa\n    >>> {example}\n    {result}\n    "
-        )
+        call.__doc__ = f"{call.__doc__}{_example(example, result)}"
     return call  # type: ignore[return-value]
+
+
+def _example(code: str, result: str) -> str:
+    return f"\n\n    >>> import proa as pa\n    >>> {code}\n    {result}\n    "
 
 
 def _again(x: Tensor) -> Tensor:
@@ -245,7 +247,7 @@ def _held(array: Any, target: Dtype, python: bool) -> Any:
     if array.dtype.kind == "c" and target.kind != "complex":
         raise DtypeError(message("asarray", f"complex numbers as {target.name}", "a complex dtype"))
     with np.errstate(all="ignore"):
-        return np.asarray(fn.cast.meaning(array, dtype=target, weak=False))  # type: ignore[attr-defined]
+        return np.asarray(fn.cast.meaning(array, dtype=target, weak=False))
 
 
 def _constant(array: Any, dtype: Dtype, where: Any) -> Tensor:
@@ -582,10 +584,10 @@ def _function(
 
     function = one if arity == 1 else two
     function.__name__ = function.__qualname__ = name
+    operands = "x: a tensor." if arity == 1 else "x1, x2: tensors or arrays; one may be a number."
     arguments = ", ".join(f"pa.asarray({part})" for part in given.split("; "))
     function.__doc__ = (
-        f"{formula}\n\n    {'x: a tensor.' if arity == 1 else 'x1, x2: tensors that broadcast; one may be a number.'}"
-        f"\n\n    >>> import proa as pa\n    >>> pa.{name}({arguments}).tolist()\n    {gives}\n    "
+        f"{formula}\n\n    {operands}{_example(f'pa.{name}({arguments}).tolist()', gives)}"
     )
     return _public(function)
 
@@ -687,216 +689,103 @@ def _logical(function: Any) -> Any:
     return lambda x, y: function(*[_truth(v) if number_of(v) is None else bool(v) for v in (x, y)])
 
 
+# fmt: off
 abs = _function("abs", 1, fn.abs, "|x|. The derivative at 0 is 0.", "[-1.5, 2.0]", "[1.5, 2.0]")
 add = _function("add", 2, ar.add, "x1 + x2.", "[1, 2]; [3, 4]", "[4, 6]")
-atanh = _function(
-    "atanh",
-    1,
-    _atanh,
-    "The inverse of tanh, (log(1 + x) - log(1 - x)) / 2.",
-    "[0.0, 1.0]",
-    "[0.0, inf]",
-)
-bitwise_and = _function(
-    "bitwise_and", 2, ar.and_, "Bits that are set in both; integers or bool.", "[6]; [3]", "[2]"
-)
-bitwise_invert = _function(
-    "bitwise_invert", 1, fn.not_, "Every bit turned; integers or bool.", "[0, 5]", "[-1, -6]"
-)
-bitwise_left_shift = _function(
-    "bitwise_left_shift",
-    2,
-    ar.shift_left,
+atanh = _function("atanh", 1, _atanh, "The inverse of tanh, (log(1 + x) - log(1 - x)) / 2.",
+    "[0.0, 1.0]", "[0.0, inf]")
+bitwise_and = _function("bitwise_and", 2, ar.and_, "Bits that are set in both; integers or bool.",
+    "[6]; [3]", "[2]")
+bitwise_invert = _function("bitwise_invert", 1, fn.not_, "Every bit turned; integers or bool.",
+    "[0, 5]", "[-1, -6]")
+bitwise_left_shift = _function("bitwise_left_shift", 2, ar.shift_left,
     "Bits of x1 moved up by x2; 0 where x2 is negative or at least the width.",
-    "[1, 3]; [4, 1]",
-    "[16, 6]",
-)
-bitwise_or = _function(
-    "bitwise_or", 2, ar.or_, "Bits that are set in either; integers or bool.", "[6]; [3]", "[7]"
-)
-bitwise_right_shift = _function(
-    "bitwise_right_shift",
-    2,
-    ar.shift_right,
+    "[1, 3]; [4, 1]", "[16, 6]")
+bitwise_or = _function("bitwise_or", 2, ar.or_, "Bits that are set in either; integers or bool.",
+    "[6]; [3]", "[7]")
+bitwise_right_shift = _function("bitwise_right_shift", 2, ar.shift_right,
     "Bits of x1 moved down by x2, the sign kept.",
-    "[16, -4]; [4, 1]",
-    "[1, -2]",
-)
-bitwise_xor = _function(
-    "bitwise_xor", 2, ar.xor, "Bits that are set in one only; integers or bool.", "[6]; [3]", "[5]"
-)
-ceil = _function(
-    "ceil", 1, _ceil_of, "The smallest integer not below x.", "[1.2, -1.2]", "[2.0, -1.0]"
-)
-copysign = _function(
-    "copysign",
-    2,
-    _copysign,
-    "|x1| with the sign of x2, that of -0.0 included.",
-    "[1.0, 2.0]; [-0.0, 3.0]",
-    "[-1.0, 2.0]",
-)
+    "[16, -4]; [4, 1]", "[1, -2]")
+bitwise_xor = _function("bitwise_xor", 2, ar.xor,
+    "Bits that are set in one only; integers or bool.",
+    "[6]; [3]", "[5]")
+ceil = _function("ceil", 1, _ceil_of, "The smallest integer not below x.",
+    "[1.2, -1.2]", "[2.0, -1.0]")
+copysign = _function("copysign", 2, _copysign, "|x1| with the sign of x2, that of -0.0 included.",
+    "[1.0, 2.0]; [-0.0, 3.0]", "[-1.0, 2.0]")
 cos = _function("cos", 1, fn.cos, "cos(x), x in radians.", "[0.0]", "[1.0]")
 cosh = _function("cosh", 1, _cosh, "(e^x + e^-x) / 2.", "[0.0]", "[1.0]")
-divide = _function(
-    "divide",
-    2,
-    op.divide,
-    "True division x1 / x2; integers are divided as floats.",
-    "[1, 3]; [2, 2]",
-    "[0.5, 1.5]",
-)
-equal = _function(
-    "equal", 2, ar.eq, "x1 = x2; false where either is NaN.", "[1, 2]; [1, 3]", "[True, False]"
-)
-erf = _function(
-    "erf", 1, fn.erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.", "[0.0]", "[0.0]"
-)
+divide = _function("divide", 2, op.divide, "True division x1 / x2; integers are divided as floats.",
+    "[1, 3]; [2, 2]", "[0.5, 1.5]")
+equal = _function("equal", 2, ar.eq, "x1 = x2; false where either is NaN.",
+    "[1, 2]; [1, 3]", "[True, False]")
+erf = _function("erf", 1, fn.erf, "2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x.",
+    "[0.0]", "[0.0]")
 exp = _function("exp", 1, fn.exp, "e^x.", "[0.0]", "[1.0]")
 expm1 = _function("expm1", 1, fn.expm1, "e^x - 1, exact near 0.", "[0.0]", "[0.0]")
-floor = _function(
-    "floor", 1, fn.floor, "The largest integer not above x.", "[1.7, -1.2]", "[1.0, -2.0]"
-)
-floor_divide = _function(
-    "floor_divide",
-    2,
-    op.floor_divide,
+floor = _function("floor", 1, fn.floor, "The largest integer not above x.",
+    "[1.7, -1.2]", "[1.0, -2.0]")
+floor_divide = _function("floor_divide", 2, op.floor_divide,
     "x1 / x2 rounded down; integers by zero give 0.",
-    "[7, -7]; [2, 2]",
-    "[3, -4]",
-)
+    "[7, -7]; [2, 2]", "[3, -4]")
 greater = _function("greater", 2, op.greater, "x1 > x2.", "[1, 3]; [2, 2]", "[False, True]")
-greater_equal = _function(
-    "greater_equal", 2, op.greater_equal, "x1 >= x2.", "[1, 2]; [2, 2]", "[False, True]"
-)
-hypot = _function(
-    "hypot", 2, _hypot, "sqrt(x1^2 + x2^2), without overflow on the way.", "[3.0]; [4.0]", "[5.0]"
-)
-isfinite = _function(
-    "isfinite", 1, fn.is_finite, "Neither infinite nor NaN.", "[1.0, float('inf')]", "[True, False]"
-)
-isinf = _function(
-    "isinf", 1, _isinf, "Infinite, of either sign.", "[1.0, float('inf')]", "[False, True]"
-)
+greater_equal = _function("greater_equal", 2, op.greater_equal, "x1 >= x2.",
+    "[1, 2]; [2, 2]", "[False, True]")
+hypot = _function("hypot", 2, _hypot, "sqrt(x1^2 + x2^2), without overflow on the way.",
+    "[3.0]; [4.0]", "[5.0]")
+isfinite = _function("isfinite", 1, fn.is_finite, "Neither infinite nor NaN.",
+    "[1.0, float('inf')]", "[True, False]")
+isinf = _function("isinf", 1, _isinf, "Infinite, of either sign.",
+    "[1.0, float('inf')]", "[False, True]")
 isnan = _function("isnan", 1, _isnan, "Not a number.", "[1.0, float('nan')]", "[False, True]")
 less = _function("less", 2, ar.lt, "x1 < x2.", "[1, 3]; [2, 2]", "[True, False]")
 less_equal = _function("less_equal", 2, ar.le, "x1 <= x2.", "[2, 3]; [2, 2]", "[True, False]")
 log = _function("log", 1, fn.log, "The natural logarithm.", "[1.0]", "[0.0]")
-log10 = _function(
-    "log10",
-    1,
-    lambda x: fn.log(x) * 0.4342944819032518,
+log10 = _function("log10", 1, lambda x: fn.log(x) * 0.4342944819032518,
     "The logarithm to base 10, log(x) / log(10).",
-    "[1.0]",
-    "[0.0]",
-)
+    "[1.0]", "[0.0]")
 log1p = _function("log1p", 1, fn.log1p, "log(1 + x), exact near 0.", "[0.0]", "[0.0]")
-log2 = _function(
-    "log2",
-    1,
-    lambda x: fn.log(x) * 1.4426950408889634,
+log2 = _function("log2", 1, lambda x: fn.log(x) * 1.4426950408889634,
     "The logarithm to base 2, log(x) / log(2).",
-    "[1.0]",
-    "[0.0]",
-)
-logaddexp = _function(
-    "logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.", "[1000.0]; [0.0]", "[1000.0]"
-)
-logical_and = _function(
-    "logical_and",
-    2,
-    _logical(ar.and_),
-    "Both differ from 0.",
-    "[True, True]; [True, False]",
-    "[True, False]",
-)
-logical_not = _function(
-    "logical_not", 1, lambda x: fn.not_(_truth(x)), "x is 0.", "[True, False]", "[False, True]"
-)
-logical_or = _function(
-    "logical_or",
-    2,
-    _logical(ar.or_),
-    "Either differs from 0.",
-    "[True, False]; [False, False]",
-    "[True, False]",
-)
-logical_xor = _function(
-    "logical_xor",
-    2,
-    _logical(ar.xor),
-    "One of both differs from 0.",
-    "[True, True]; [True, False]",
-    "[False, True]",
-)
-maximum = _function(
-    "maximum",
-    2,
-    ar.maximum,
+    "[1.0]", "[0.0]")
+logaddexp = _function("logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.",
+    "[1000.0]; [0.0]", "[1000.0]")
+logical_and = _function("logical_and", 2, _logical(ar.and_), "Both differ from 0.",
+    "[True, True]; [True, False]", "[True, False]")
+logical_not = _function("logical_not", 1, lambda x: fn.not_(_truth(x)), "x is 0.",
+    "[True, False]", "[False, True]")
+logical_or = _function("logical_or", 2, _logical(ar.or_), "Either differs from 0.",
+    "[True, False]; [False, False]", "[True, False]")
+logical_xor = _function("logical_xor", 2, _logical(ar.xor), "One of both differs from 0.",
+    "[True, True]; [True, False]", "[False, True]")
+maximum = _function("maximum", 2, ar.maximum,
     "The larger of both; NaN if either is. The gradient is halved at a tie.",
-    "[1, 4]; [3, 2]",
-    "[3, 4]",
-)
-minimum = _function(
-    "minimum",
-    2,
-    ar.minimum,
+    "[1, 4]; [3, 2]", "[3, 4]")
+minimum = _function("minimum", 2, ar.minimum,
     "The smaller of both; NaN if either is. The gradient is halved at a tie.",
-    "[1, 4]; [3, 2]",
-    "[1, 2]",
-)
+    "[1, 4]; [3, 2]", "[1, 2]")
 multiply = _function("multiply", 2, ar.mul, "x1 x2.", "[1, 2]; [3, 4]", "[3, 8]")
 negative = _function("negative", 1, fn.neg, "-x.", "[1, -2]", "[-1, 2]")
-not_equal = _function(
-    "not_equal",
-    2,
-    op.not_equal,
-    "x1 differs from x2; true where either is NaN.",
-    "[1, 2]; [1, 3]",
-    "[False, True]",
-)
-positive = _function(
-    "positive", 1, op.positive, "+x: a tensor of its own that equals x.", "[1, -2]", "[1, -2]"
-)
-pow = _function(
-    "pow",
-    2,
-    op.power,
+not_equal = _function("not_equal", 2, op.not_equal, "x1 differs from x2; true where either is NaN.",
+    "[1, 2]; [1, 3]", "[False, True]")
+positive = _function("positive", 1, op.positive, "+x: a tensor of its own that equals x.",
+    "[1, -2]", "[1, -2]")
+pow = _function("pow", 2, op.power,
     "x1 to the power x2. Integers to a negative power: 0, unless the base is 1 or -1.",
-    "[2.0, 3.0]; [3.0, 2.0]",
-    "[8.0, 9.0]",
-)
+    "[2.0, 3.0]; [3.0, 2.0]", "[8.0, 9.0]")
 reciprocal = _function("reciprocal", 1, op.reciprocal, "1 / x.", "[4.0]", "[0.25]")
-relu = _function(
-    "relu", 1, cp.relu, "max(x, 0); the derivative at 0 is 0.", "[-1.0, 2.0]", "[0.0, 2.0]"
-)
-remainder = _function(
-    "remainder",
-    2,
-    ar.rem,
+relu = _function("relu", 1, cp.relu, "max(x, 0); the derivative at 0 is 0.",
+    "[-1.0, 2.0]", "[0.0, 2.0]")
+remainder = _function("remainder", 2, ar.rem,
     "x1 - x2 floor(x1 / x2): the remainder with the sign of x2. Of integers: 0 where x2 is 0.",
-    "[7, -7]; [3, 3]",
-    "[1, 2]",
-)
-round = _function(
-    "round",
-    1,
-    _round,
-    "The nearest integer; of two, the even one.",
-    "[0.5, 1.5, -2.5]",
-    "[0.0, 2.0, -2.0]",
-)
+    "[7, -7]; [3, 3]", "[1, 2]")
+round = _function("round", 1, _round, "The nearest integer; of two, the even one.",
+    "[0.5, 1.5, -2.5]", "[0.0, 2.0, -2.0]")
 rsqrt = _function("rsqrt", 1, fn.rsqrt, "1 / sqrt(x).", "[4.0]", "[0.5]")
 sigmoid = _function("sigmoid", 1, cp.sigmoid, "1 / (1 + e^-x).", "[0.0]", "[0.5]")
 sign = _function("sign", 1, fn.sign, "-1, 0 or 1; NaN of NaN.", "[-3, 0, 2]", "[-1, 0, 1]")
-signbit = _function(
-    "signbit",
-    1,
-    _signbit,
-    "Whether the sign is set, also that of -0.0 and NaN.",
-    "[-0.0, 0.0]",
-    "[True, False]",
-)
+signbit = _function("signbit", 1, _signbit, "Whether the sign is set, also that of -0.0 and NaN.",
+    "[-0.0, 0.0]", "[True, False]")
 sin = _function("sin", 1, fn.sin, "sin(x), x in radians.", "[0.0]", "[0.0]")
 sinh = _function("sinh", 1, _sinh, "(e^x - e^-x) / 2.", "[0.0]", "[0.0]")
 sqrt = _function("sqrt", 1, fn.sqrt, "The square root; NaN of negative numbers.", "[9.0]", "[3.0]")
@@ -905,6 +794,7 @@ subtract = _function("subtract", 2, ar.sub, "x1 - x2.", "[5, 2]; [3, 4]", "[2, -
 tan = _function("tan", 1, _tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
 tanh = _function("tanh", 1, fn.tanh, "The hyperbolic tangent.", "[0.0]", "[0.0]")
 trunc = _function("trunc", 1, _trunc, "x without its fraction.", "[1.7, -1.7]", "[1.0, -1.0]")
+# fmt: on
 
 
 @_public
@@ -925,7 +815,7 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 
 @_public
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to min <= x <= max, each a number or a tensor; the gradient passes at the bounds.
+    """x limited to min <= x <= max, numbers or tensors; the gradient passes at the bounds.
 
     >>> import proa as pa
     >>> pa.clip(pa.asarray([-2.0, 0.5, 2.0]), -1.0, 1.0).tolist()
@@ -1525,16 +1415,18 @@ def _change(name: str, function: Callable[..., Any]) -> Any:
     return change
 
 
-def _operator(name: str, function: Callable[..., Any]) -> Any:
+def _operator(name: str) -> Any:
     """`x += y`: said once at the line if x is a part of another tensor; `x[0:2] += y` is not."""
+    does = getattr(Tensor, f"__{name}__")
 
     def change(self: Tensor, other: Any) -> Any:
         count = getrefcount(self)
-        if number_of(other) is None and not isinstance(other, (Tensor, Value, np.ndarray)):
-            return NotImplemented
+        made = does(self, other)
+        if made is NotImplemented:
+            return made
         if count > counts_of_temporary().in_place > 0:
             warn_if_part(self)
-        return assign(self, function(self, other), f"{name} in place")
+        return assign(self, made, f"{name} in place")
 
     return change
 
@@ -1545,8 +1437,8 @@ def attach() -> None:
         setattr(Tensor, name, function)
     for name, function in _CHANGES.items():
         setattr(Tensor, name, _change(name, function))
-    for name, function in op.BINARY.items():  # type: ignore[assignment]
-        setattr(Tensor, f"__i{name}__", _operator(name, function))
+    for name in op.BINARY:
+        setattr(Tensor, f"__i{name}__", _operator(name))
     Tensor.data = property(_data)  # type: ignore[attr-defined]
 
 

@@ -49,7 +49,8 @@ def _advanced(state: Any) -> Any:
 
 
 _advance = composite(
-    "random_advance", _advanced, differentiable=False, doc="The state of a generator after one more draw.",
+    "random_advance", _advanced, differentiable=False,
+    doc="The state of a generator after one more draw.",
 )  # fmt: skip
 
 

@@ -27,7 +27,8 @@ from proa.ops import arithmetic as ar
 from proa.ops import operators as op
 from proa.ops.primitive import number_of
 from proa.record.boundary import read
-from proa.record.live import (
+from proa.record.live import (  # noqa: I001
+    epoch,
     CAPTURE,
     DEBUG,
     NO_GRAD,
@@ -390,6 +391,7 @@ def require_grad(tensor: Tensor, on: bool) -> None:
         raise GradientError(message("requires_grad", "a tensor on the tape", "a leaf", "x.detach()"))
     if on and value.spec.grad:
         return
+    epoch.advance()
     if thread.state.mode & CAPTURE:
         thread.state.capture.wrote(tensor)
     if on:

@@ -38,9 +38,16 @@ def test_every_name_is_there_and_documented() -> None:
 
 def test_numbers_and_lists() -> None:
     for obj, dtype in (
-        (True, "bool"), (3, "int64"), (2.5, "float32"), (1j, "complex64"), ([1, 2.5], "float32"),
-        ([[1, 2], [3, 4]], "int64"), ([True, 2], "int64"), ([], "float32"), (((1,), (2,)), "int64"),
-    ):  # fmt: skip
+        (True, "bool"),
+        (3, "int64"),
+        (2.5, "float32"),
+        (1j, "complex64"),
+        ([1, 2.5], "float32"),
+        ([[1, 2], [3, 4]], "int64"),
+        ([True, 2], "int64"),
+        ([], "float32"),
+        (((1,), (2,)), "int64"),
+    ):
         x = pa.asarray(obj)
         assert x.dtype.name == dtype and x.shape == np.shape(obj)
         assert x.tolist() == np.asarray(obj).tolist()
@@ -103,9 +110,23 @@ def test_copies() -> None:
 
 @pytest.mark.parametrize(
     "obj",
-    ["a", b"a", None, object(), [[1, 2], [3]], [1, "a"], {1: 2}, np.array(["a"]), 2**70, [2**63],
-     np.array([None]), [object()], lambda: 0, np.datetime64("2020-01-01")],
-)  # fmt: skip
+    [
+        "a",
+        b"a",
+        None,
+        object(),
+        [[1, 2], [3]],
+        [1, "a"],
+        {1: 2},
+        np.array(["a"]),
+        2**70,
+        [2**63],
+        np.array([None]),
+        [object()],
+        lambda: 0,
+        np.datetime64("2020-01-01"),
+    ],
+)
 def test_what_is_no_array(obj: Any) -> None:
     with pytest.raises(ProaError, match="given"):
         pa.asarray(obj)
@@ -172,8 +193,13 @@ def test_ranges() -> None:
         found = pa.meshgrid(*map(pa.asarray, parts), indexing=indexing)
         for got, want in zip(found, np.meshgrid(*parts, indexing=indexing), strict=True):
             assert_bitwise(got, want)
-    for bad in (lambda: pa.arange(0, 5, 0), lambda: pa.arange(float("inf")), lambda: pa.arange(300, dtype=pa.int8),
-                lambda: pa.linspace(0, 1, -1), lambda: pa.meshgrid(pa.zeros(2), indexing="x")):  # fmt: skip
+    for bad in (
+        lambda: pa.arange(0, 5, 0),
+        lambda: pa.arange(float("inf")),
+        lambda: pa.arange(300, dtype=pa.int8),
+        lambda: pa.linspace(0, 1, -1),
+        lambda: pa.meshgrid(pa.zeros(2), indexing="x"),
+    ):
         with pytest.raises(ArgumentError):
             bad()
 
@@ -216,14 +242,52 @@ def test_default_dtype() -> None:
 # Element by element.
 
 UNARY = [
-    "abs", "ceil", "cos", "cosh", "exp", "expm1", "floor", "isfinite", "isinf", "isnan", "log", "log10", "log1p",
-    "log2", "negative", "positive", "reciprocal", "round", "sign", "signbit", "sin", "sinh",
-    "sqrt", "square", "tan", "tanh", "trunc",
-]  # fmt: skip
+    "abs",
+    "ceil",
+    "cos",
+    "cosh",
+    "exp",
+    "expm1",
+    "floor",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "negative",
+    "positive",
+    "reciprocal",
+    "round",
+    "sign",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "square",
+    "tan",
+    "tanh",
+    "trunc",
+]
 BINARY = [
-    "add", "copysign", "divide", "equal", "greater", "greater_equal", "hypot", "less", "less_equal",
-    "logaddexp", "maximum", "minimum", "multiply", "not_equal", "remainder", "subtract",
-]  # fmt: skip
+    "add",
+    "copysign",
+    "divide",
+    "equal",
+    "greater",
+    "greater_equal",
+    "hypot",
+    "less",
+    "less_equal",
+    "logaddexp",
+    "maximum",
+    "minimum",
+    "multiply",
+    "not_equal",
+    "remainder",
+    "subtract",
+]
 
 
 def judged(name: str, *operands: Any) -> Any:
@@ -459,10 +523,14 @@ def test_products() -> None:
     a, b, v = (rng.standard_normal(s).astype(np.float32) for s in ((2, 3, 4), (4, 5), (4,)))
     x, y, w = map(pa.asarray, (a, b, v))
     for got, want in (
-        (pa.matmul(x, y), a @ b), (x.matmul(w), a @ v), (pa.matrix_transpose(x), a.swapaxes(-1, -2)),
-        (pa.tensordot(x, y, axes=1), np.tensordot(a, b, 1)), (pa.vecdot(x, w), np.vecdot(a, v)),
-        (pa.einsum("bij,jk->bik", x, y), np.einsum("bij,jk->bik", a, b)), (pa.outer(w, w), np.outer(v, v)),
-    ):  # fmt: skip
+        (pa.matmul(x, y), a @ b),
+        (x.matmul(w), a @ v),
+        (pa.matrix_transpose(x), a.swapaxes(-1, -2)),
+        (pa.tensordot(x, y, axes=1), np.tensordot(a, b, 1)),
+        (pa.vecdot(x, w), np.vecdot(a, v)),
+        (pa.einsum("bij,jk->bik", x, y), np.einsum("bij,jk->bik", a, b)),
+        (pa.outer(w, w), np.outer(v, v)),
+    ):
         assert_close(got, want, rtol=1e-5)
 
 
@@ -470,21 +538,38 @@ def test_movement() -> None:
     a = np.arange(24).reshape(2, 3, 4)
     x = pa.asarray(a)
     for got, want in (
-        (pa.reshape(x, (4, -1)), a.reshape(4, 6)), (x.reshape(6, 4), a.reshape(6, 4)), (x.view((24,)), a.reshape(24)),
-        (pa.permute_dims(x, (2, 0, 1)), a.transpose(2, 0, 1)), (x.permute(2, 0, 1), a.transpose(2, 0, 1)),
-        (x.transpose(0, 2), a.swapaxes(0, 2)), (x.mT, a.swapaxes(1, 2)), (pa.moveaxis(x, 0, -1), np.moveaxis(a, 0, -1)),
-        (pa.expand_dims(x, axis=1), a[:, None]), (x.unsqueeze(-1), a[..., None]), (pa.flip(x), np.flip(a)),
-        (pa.flip(x, axis=1), np.flip(a, 1)), (pa.concat([x, x], axis=1), np.concatenate([a, a], 1)),
-        (pa.concat([x, x], axis=None), np.concatenate([a, a], None)), (pa.stack([x, x], axis=-1), np.stack([a, a], -1)),
-        (pa.repeat(x, 2, axis=1), np.repeat(a, 2, 1)), (pa.repeat(x, 3), np.repeat(a, 3)), (x.repeat(2, axis=0), np.repeat(a, 2, 0)),
-        (pa.tile(x, (2, 1, 3, 1)), np.tile(a, (2, 1, 3, 1))), (x.tile(2), np.tile(a, 2)), (x.flatten(), a.reshape(-1)),
-        (x.flatten(1), a.reshape(2, 12)), (pa.broadcast_to(x, (5, 2, 3, 4)), np.broadcast_to(a, (5, 2, 3, 4))),
-        (x[:1].expand(5, -1, -1), np.broadcast_to(a[:1], (5, 3, 4))), (pa.unstack(x, axis=1)[2], a[:, 2]),
+        (pa.reshape(x, (4, -1)), a.reshape(4, 6)),
+        (x.reshape(6, 4), a.reshape(6, 4)),
+        (x.view((24,)), a.reshape(24)),
+        (pa.permute_dims(x, (2, 0, 1)), a.transpose(2, 0, 1)),
+        (x.permute(2, 0, 1), a.transpose(2, 0, 1)),
+        (x.transpose(0, 2), a.swapaxes(0, 2)),
+        (x.mT, a.swapaxes(1, 2)),
+        (pa.moveaxis(x, 0, -1), np.moveaxis(a, 0, -1)),
+        (pa.expand_dims(x, axis=1), a[:, None]),
+        (x.unsqueeze(-1), a[..., None]),
+        (pa.flip(x), np.flip(a)),
+        (pa.flip(x, axis=1), np.flip(a, 1)),
+        (pa.concat([x, x], axis=1), np.concatenate([a, a], 1)),
+        (pa.concat([x, x], axis=None), np.concatenate([a, a], None)),
+        (pa.stack([x, x], axis=-1), np.stack([a, a], -1)),
+        (pa.repeat(x, 2, axis=1), np.repeat(a, 2, 1)),
+        (pa.repeat(x, 3), np.repeat(a, 3)),
+        (x.repeat(2, axis=0), np.repeat(a, 2, 0)),
+        (pa.tile(x, (2, 1, 3, 1)), np.tile(a, (2, 1, 3, 1))),
+        (x.tile(2), np.tile(a, 2)),
+        (x.flatten(), a.reshape(-1)),
+        (x.flatten(1), a.reshape(2, 12)),
+        (pa.broadcast_to(x, (5, 2, 3, 4)), np.broadcast_to(a, (5, 2, 3, 4))),
+        (x[:1].expand(5, -1, -1), np.broadcast_to(a[:1], (5, 3, 4))),
+        (pa.unstack(x, axis=1)[2], a[:, 2]),
         (pa.broadcast_arrays(x, x[0])[1], np.broadcast_to(a[0], a.shape)),
-        (pa.take(x, pa.asarray([-1, 0]), axis=1), np.take(a, [-1, 0], 1)), (x.index_select(2, pa.asarray([1])), a[:, :, [1]]),
+        (pa.take(x, pa.asarray([-1, 0]), axis=1), np.take(a, [-1, 0], 1)),
+        (x.index_select(2, pa.asarray([1])), a[:, :, [1]]),
         (pa.take_along_axis(x, pa.asarray(a % 3), axis=1), np.take_along_axis(a, a % 3, 1)),
-        (x.masked_fill(x > 5, 0), np.where(a > 5, 0, a)), (x.where(x > 5, 1), np.where(a > 5, a, 1)),
-    ):  # fmt: skip
+        (x.masked_fill(x > 5, 0), np.where(a > 5, 0, a)),
+        (x.where(x > 5, 1), np.where(a > 5, a, 1)),
+    ):
         assert_bitwise(got, want)
     assert pa.squeeze(pa.zeros((2, 1, 3, 1)), axis=1).shape == (2, 3, 1) and pa.zeros(
         (1, 2, 1)
@@ -503,10 +588,22 @@ def test_roll(shift: Any, axis: Any) -> None:
 def test_results_are_handles_of_their_own() -> None:
     x = pa.ones((2, 2))
     made = [
-        pa.reshape(x, (2, 2)), x.view(2, 2), pa.permute_dims(x, (0, 1)), pa.broadcast_to(x, (2, 2)), pa.flip(x, ()),
-        pa.clip(x), x.astype(pa.float64).astype(pa.float32), pa.astype(x, pa.float32), pa.roll(x, 0, ()), x.clone(),
-        pa.diff(x, n=0), pa.tile(x, 1), pa.concat([x]), pa.positive(x), pa.broadcast_arrays(x)[0],
-    ]  # fmt: skip
+        pa.reshape(x, (2, 2)),
+        x.view(2, 2),
+        pa.permute_dims(x, (0, 1)),
+        pa.broadcast_to(x, (2, 2)),
+        pa.flip(x, ()),
+        pa.clip(x),
+        x.astype(pa.float64).astype(pa.float32),
+        pa.astype(x, pa.float32),
+        pa.roll(x, 0, ()),
+        x.clone(),
+        pa.diff(x, n=0),
+        pa.tile(x, 1),
+        pa.concat([x]),
+        pa.positive(x),
+        pa.broadcast_arrays(x)[0],
+    ]
     assert all(y is not x for y in made)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -592,12 +689,30 @@ def test_bad_arguments_are_typed_errors(name: str) -> None:
     if name in ("set_default_device", "set_default_dtype", "device", "devices"):
         return
     given: list[tuple[Any, ...]] = [
-        (), ("x",), (None,), (object(),), ([],), (pa.zeros((0, 3)),), (pa.zeros(()),), (pa.zeros(3), 7),
-        (pa.zeros(3), "axis"), (pa.zeros(3), 1.5), (pa.zeros((1,) * 64),), (pa.asarray([1j]),),
-        (pa.zeros(3), pa.zeros(4)), (pa.asarray([True]), pa.asarray([1])), (-1,), (2.5, 1), ((2, -3),), (math.nan,),
-        (pa.asarray([1], dtype=pa.uint64), pa.asarray([1], dtype=pa.int64)), (pa.zeros(3, dtype=pa.float8_e5m2),),
-        ([pa.zeros(2), pa.zeros(3)],), (np.array(["a"]),), (1, 2, 3, 4, 5, 6, 7),
-    ]  # fmt: skip
+        (),
+        ("x",),
+        (None,),
+        (object(),),
+        ([],),
+        (pa.zeros((0, 3)),),
+        (pa.zeros(()),),
+        (pa.zeros(3), 7),
+        (pa.zeros(3), "axis"),
+        (pa.zeros(3), 1.5),
+        (pa.zeros((1,) * 64),),
+        (pa.asarray([1j]),),
+        (pa.zeros(3), pa.zeros(4)),
+        (pa.asarray([True]), pa.asarray([1])),
+        (-1,),
+        (2.5, 1),
+        ((2, -3),),
+        (math.nan,),
+        (pa.asarray([1], dtype=pa.uint64), pa.asarray([1], dtype=pa.int64)),
+        (pa.zeros(3, dtype=pa.float8_e5m2),),
+        ([pa.zeros(2), pa.zeros(3)],),
+        (np.array(["a"]),),
+        (1, 2, 3, 4, 5, 6, 7),
+    ]
     for args in given:
         try:
             function(*args)

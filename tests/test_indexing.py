@@ -200,14 +200,26 @@ def test_unsigned_and_small_indices() -> None:
 @pytest.mark.parametrize(
     ("index", "words"),
     [
-        (3, "3 for axis 0 of size 3"), (-4, "-4 for axis 0 of size 3"), ((0, 2), "axis 1"),
-        ((0, 0, 0), "3 indices"), ((..., ...), "`...`"), (slice(None, None, 0), "step"),
-        (1.0, "float"), ("a", "str"), (slice(1.5, None), "slice"), ([0, 3], "3 for axis 0"),
-        ([0.5], "float64"), (True, "pa.where"), ([True, False, True], "pa.where"),
-        (np.array([True, False, True]), "pa.where"), (([0], [1]), "pa.where"),
-        ({}, "dict"), ([[0], [1, 2]], "ragged"), (slice(True, None), "slice"),
+        (3, "3 for axis 0 of size 3"),
+        (-4, "-4 for axis 0 of size 3"),
+        ((0, 2), "axis 1"),
+        ((0, 0, 0), "3 indices"),
+        ((..., ...), "`...`"),
+        (slice(None, None, 0), "step"),
+        (1.0, "float"),
+        ("a", "str"),
+        (slice(1.5, None), "slice"),
+        ([0, 3], "3 for axis 0"),
+        ([0.5], "float64"),
+        (True, "pa.where"),
+        ([True, False, True], "pa.where"),
+        (np.array([True, False, True]), "pa.where"),
+        (([0], [1]), "pa.where"),
+        ({}, "dict"),
+        ([[0], [1, 2]], "ragged"),
+        (slice(True, None), "slice"),
     ],
-)  # fmt: skip
+)
 def test_errors_name_what_was_given(index: Any, words: str) -> None:
     x = pa.zeros((3, 2))
     with pytest.raises(IndexingError, match="given") as error:
@@ -370,9 +382,14 @@ def test_lost_writes_raise() -> None:
     with pytest.raises(ArgumentError):
         x.T[0] = 1.0
     for change in (
-        lambda: x[0].zero_(), lambda: x.T.zero_(), lambda: x.reshape(-1).add_(1), lambda: x[0:2].mul_(2),
-        lambda: x.flip(0).fill_(1), lambda: x[1].copy_(x[0]), lambda: x[0].clamp_(min=0),
-    ):  # fmt: skip
+        lambda: x[0].zero_(),
+        lambda: x.T.zero_(),
+        lambda: x.reshape(-1).add_(1),
+        lambda: x[0:2].mul_(2),
+        lambda: x.flip(0).fill_(1),
+        lambda: x[1].copy_(x[0]),
+        lambda: x[0].clamp_(min=0),
+    ):
         with pytest.raises(ArgumentError, match="expected"):
             change()
     assert not x.any().item()

@@ -45,11 +45,17 @@ EXPECTED_PERMUTATION = [4, 1, 0, 5, 2, 3]
 
 def draws(g: Any) -> list[Any]:
     return [
-        pr.uniform((50,), -2.0, 3.0, generator=g), pr.normal((50,), generator=g), pr.randn(7, 7, generator=g),
-        pr.rand(3, generator=g), pr.randint(0, 9, (50,), generator=g), pr.permutation(50, generator=g),
-        pr.bernoulli(0.3, (50,), generator=g), pr.categorical(pa.zeros((50, 4)), generator=g),
-        pr.uniform((9,), dtype=pa.float64, generator=g), pr.normal((9,), dtype=pa.bfloat16, generator=g),
-    ]  # fmt: skip
+        pr.uniform((50,), -2.0, 3.0, generator=g),
+        pr.normal((50,), generator=g),
+        pr.randn(7, 7, generator=g),
+        pr.rand(3, generator=g),
+        pr.randint(0, 9, (50,), generator=g),
+        pr.permutation(50, generator=g),
+        pr.bernoulli(0.3, (50,), generator=g),
+        pr.categorical(pa.zeros((50, 4)), generator=g),
+        pr.uniform((9,), dtype=pa.float64, generator=g),
+        pr.normal((9,), dtype=pa.bfloat16, generator=g),
+    ]
 
 
 def test_a_seed_gives_the_same_numbers_read_early_or_late() -> None:
@@ -158,12 +164,17 @@ def test_default_generator() -> None:
 def test_a_failed_draw_leaves_the_state() -> None:
     g = Generator(2)
     for bad in (
-        lambda: pr.uniform((-1,), generator=g), lambda: pr.uniform((2,), dtype=pa.int64, generator=g),
-        lambda: pr.randint(5, 5, generator=g), lambda: pr.bernoulli(1.5, (2,), generator=g),
-        lambda: pr.permutation(-1, generator=g), lambda: pr.permutation(1.5, generator=g),
-        lambda: pr.categorical(pa.zeros(()), generator=g), lambda: pr.uniform("x", generator=g),
-        lambda: pr.randint(0, 300, dtype=pa.uint8, generator=g), lambda: pr.normal((2,), device="nowhere", generator=g),
-    ):  # fmt: skip
+        lambda: pr.uniform((-1,), generator=g),
+        lambda: pr.uniform((2,), dtype=pa.int64, generator=g),
+        lambda: pr.randint(5, 5, generator=g),
+        lambda: pr.bernoulli(1.5, (2,), generator=g),
+        lambda: pr.permutation(-1, generator=g),
+        lambda: pr.permutation(1.5, generator=g),
+        lambda: pr.categorical(pa.zeros(()), generator=g),
+        lambda: pr.uniform("x", generator=g),
+        lambda: pr.randint(0, 300, dtype=pa.uint8, generator=g),
+        lambda: pr.normal((2,), device="nowhere", generator=g),
+    ):
         with pytest.raises(ProaError):
             bad()
     assert g.get_state().tolist()[2] == 0

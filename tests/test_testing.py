@@ -29,15 +29,26 @@ def test_close_passes() -> None:
 @pytest.mark.parametrize(
     ("actual", "expected", "words"),
     [
-        (pa.asarray([[1.0, 2.0], [3.0, 5.0]]), [[1.0, 2.5], [3.0, 4.0]], "(1, 1): given 5.0, expected 4.0"),
-        (pa.asarray([1.0]), pa.asarray([1.0], dtype=pa.float64), "dtype float32, expected dtype float64"),
+        (
+            pa.asarray([[1.0, 2.0], [3.0, 5.0]]),
+            [[1.0, 2.5], [3.0, 4.0]],
+            "(1, 1): given 5.0, expected 4.0",
+        ),
+        (
+            pa.asarray([1.0]),
+            pa.asarray([1.0], dtype=pa.float64),
+            "dtype float32, expected dtype float64",
+        ),
         (pa.asarray([1.0]), [[1.0]], "shape (1,), expected shape (1, 1)"),
         (pa.asarray([1.0, math.nan]), [1.0, 2.0], "1 of 2"),
-        (pa.asarray([math.inf]), [1.0], "1 of 1"), (pa.asarray([1.0]), [math.inf], "1 of 1"),
-        (pa.asarray([math.inf]), [-math.inf], "1 of 1"), (pa.asarray([2**60 + 1]), [2**60], "off by"),
-        (pa.asarray([True]), [False], "1 of 1"), (pa.asarray([1.0, 1.1]), [1.0, 1.0], "allow"),
+        (pa.asarray([math.inf]), [1.0], "1 of 1"),
+        (pa.asarray([1.0]), [math.inf], "1 of 1"),
+        (pa.asarray([math.inf]), [-math.inf], "1 of 1"),
+        (pa.asarray([2**60 + 1]), [2**60], "off by"),
+        (pa.asarray([True]), [False], "1 of 1"),
+        (pa.asarray([1.0, 1.1]), [1.0, 1.0], "allow"),
     ],
-)  # fmt: skip
+)
 def test_close_fails_and_says_where(actual: Any, expected: Any, words: str) -> None:
     with pytest.raises(AssertionError) as error:
         assert_close(actual, expected)

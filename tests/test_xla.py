@@ -227,7 +227,7 @@ def single(primitive: Primitive, operands: Any, **params: Any) -> Any:
     return found[0] if entry.single else found
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("name", ["bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("primitive", [n for n in PRIMITIVES if REGISTRY[n].edges])
 def test_edges(primitive: str, name: str) -> None:
     declared = REGISTRY[primitive].edges
@@ -261,9 +261,11 @@ def test_casts_between_all_dtypes(old: Dtype) -> None:
     with np.errstate(all="ignore"):
         x = np.array(numbers, dtype=None if old.kind == "float" else old.numpy).astype(old.numpy)
     of = spec(x.shape, old)
-    entries = [intern_entry(cast.table, cast, (new, False), (of,)) for new in REAL]
+    targets = [d for d in REAL if not d.kind == old.kind == "int" or d.bits in (8, 64)]
+    entries = [intern_entry(cast.table, cast, (new, False), (of,)) for new in targets]
     steps = tuple([Step(e, (0,)) for e in entries])
-    found = run(compiled(Graph((Input(of, Role.DATA),), steps, tuple(range(1, len(REAL) + 1)))), x)
+    outs = tuple(range(1, len(steps) + 1))
+    found = run(compiled(Graph((Input(of, Role.DATA),), steps, outs)), x)
     for entry, f in zip(entries, found, strict=True):
         check(entry, [x], [f])
 

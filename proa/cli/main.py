@@ -44,15 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `proa`; those of the process by default.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    parser, commands = _parser(words)
-    options = parser.parse_args(words)
-    if options.command is None:
-        parser.print_help()
-        return 0
-    # A chosen command has a module of its own, with `run(options, parser)`.
-    module = import_module(f"proa.cli.{options.command}")
     try:
-        return int(module.run(options, commands[options.command]))
+        return _run(words)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -61,10 +54,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
-        if options.traceback or not _is_ours(error):
+        if "--traceback" in words or not _is_ours(error):
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+
+
+def _run(words: Sequence[str]) -> int:
+    parser, commands = _parser(words)
+    options = parser.parse_args(words)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    # A command is a module of its own, with `add_arguments(parser)` and `run(options, parser)`.
+    module = import_module(f"proa.cli.{options.command}")
+    return int(module.run(options, commands[options.command]))
 
 
 def _is_ours(error: Exception) -> bool:
@@ -82,7 +86,6 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"proa {__version__}")
-    parser.set_defaults(traceback=False)
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands = {}
     for name, what in COMMANDS.items():

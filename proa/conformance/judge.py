@@ -282,7 +282,9 @@ def ulps(found: Array, exact: Array, dtype: Dtype) -> Array:
     info = dtypes.finfo(dtype)
     size = np.where(np.isfinite(exact), np.maximum(np.abs(exact), info.smallest_normal), 1.0)
     spacing = 2.0 ** np.floor(np.log2(size)) * info.eps
-    return np.where(np.isfinite(exact), _apart(found, exact) / spacing, _apart(found, exact))
+    with np.errstate(invalid="ignore"):
+        apart = _apart(np.asarray(found), np.asarray(exact))
+    return np.where(np.isfinite(exact), apart / spacing, apart)
 
 
 def verdict(found: Array, judged: Judged) -> str:

@@ -49,6 +49,7 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
     """
     with pa.device(settings.device):
         clock = Clock()
+        show.say("reading the text and learning byte pairs")
         text = Text.of(settings)
         show.say(f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,")
         show.say(f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens")

@@ -179,19 +179,24 @@ def reshape(x: Any, shape: Any) -> Any:
     >>> pa.reshape(pa.arange(6), (2, -1)).shape
     (2, 3)
     """
-    given = spec_of("reshape", x)
-    if shape == given.shape and type(shape) is tuple:
-        return x
-    sizes = list(shape) if isinstance(shape, (tuple, list)) else [shape]
-    sizes = [as_int("reshape", "size", n) for n in sizes]
-    if sizes.count(-1) == 1:
-        known = size([n for n in sizes if n != -1])
-        if known == 0 or given.size % known:
-            text = f"shape {given.shape} to {tuple(sizes)}"
-            raise ShapeError(message("reshape", text, f"sizes whose product divides {given.size}"))
-        sizes[sizes.index(-1)] = given.size // known
-    new = as_shape("reshape", sizes)
-    return x if new == given.shape else apply(mv.reshape, (x,), shape=new)
+    given = spec_of("reshape", x).shape
+    if type(shape) is not tuple or not set(map(type, shape)) <= {int}:
+        sizes = shape if isinstance(shape, (tuple, list)) else (shape,)
+        shape = tuple([as_int("reshape", "size", n) for n in sizes])
+    new = _reshaped(given, shape)
+    return x if new == given else apply(mv.reshape, (x,), shape=new)
+
+
+@lru_cache(maxsize=4096)
+def _reshaped(given: Shape, shape: Shape) -> Shape:
+    """The shape asked for, -1 replaced by what is left."""
+    if shape.count(-1) != 1:
+        return as_shape("reshape", shape)
+    known, total = size([n for n in shape if n != -1]), size(given)
+    if known <= 0 or total % known:
+        text = f"shape {given} to {shape}"
+        raise ShapeError(message("reshape", text, f"sizes whose product divides {total}"))
+    return as_shape("reshape", tuple([total // known if n == -1 else n for n in shape]))
 
 
 def permute_dims(x: Any, axes: Any) -> Any:
@@ -295,7 +300,7 @@ def squeeze(x: Any, axis: Any = None) -> Any:
     axes = as_axes("squeeze", axis, len(given))
     if axis is None:
         axes = tuple([a for a in axes if given[a] == 1])
-    if any(given[a] != 1 for a in axes):
+    if [a for a in axes if given[a] != 1]:
         raise ArgumentError(message("squeeze", f"axes {axes} of shape {given}", "axes of size 1"))
     return reshape(x, tuple([n for i, n in enumerate(given) if i not in axes]))
 

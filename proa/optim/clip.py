@@ -35,10 +35,10 @@ def clip_grad_norm_(
     norm, and raises before anything is changed.
 
     >>> import proa as pa
-    >>> from proa import nn
+    >>> from proa import optim
     >>> w = pa.asarray([0.0, 0.0]).requires_grad_()
     >>> (w * pa.asarray([3.0, 4.0])).sum().backward()
-    >>> nn.utils.clip_grad_norm_([w], 1.0).item()
+    >>> optim.clip_grad_norm_([w], 1.0).item()
     5.0
     """
     name = "clip_grad_norm_"

@@ -21,7 +21,7 @@ from proa.graph.graph import Graph, Role
 from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
 from proa.ops import operators as op
-from proa.ops.movement import reshape, zeros
+from proa.ops.movement import concatenate, reshape, slice_, zeros
 from proa.ops.primitive import apply, cast_to, number_of
 from proa.ops.structure import call
 from proa.record.boundary import compute
@@ -34,6 +34,7 @@ NARROW: Final = frozenset({dtypes.float16, dtypes.bfloat16})
 STEP: Final = "step"
 _IGNORED: Final = frozenset({"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"})
 _PLAIN: Final = (bool, int, float, str, type(None))
+SMALL: Final = 4096
 _KEPT_UPDATES: Final = 64
 
 Scalars = dict[str, Value]
@@ -442,20 +443,40 @@ class Optimizer(ABC):
 
         with use_sink(builder):
             shared = _Shared(self, take, give, [(self._owners[i], self._slots[i]) for i in going])
-            for i in going:
-                p, group, held = self.params[i], self._owners[i], self._slots[i]
-                inner = _inner(p.dtype)
-                value = cast_to(take(p, Role.PARAMETER), inner).value
-                g = cast_to(take(p.leaf.grad, Role.DATA), inner).value  # type: ignore[union-attr]
-                names = self.slot_names(group)
-                slots = {n: cast_to(take(held[n], Role.SLOT), inner).value for n in names}
-                if group.flags.get("maximize"):
-                    g = -g
-                new = self.formula(group, value, g, slots, shared.rounded(group, held, inner))
-                give(p, new)
-                for n in names:
-                    give(held[n], slots[n])
+            for members in self._alike(going):
+                self._advance(members, take, give, shared)
         return _Update(builder.graph(outs), operands, results)
+
+    def _alike(self, going: Sequence[int]) -> list[list[int]]:
+        """Small parameters of one group, count and dtype are updated as one vector, element by
+        element as alone: what a kernel costs to start would outweigh the work. Others are alone."""
+        found: dict[Any, list[int]] = {}
+        for i in going:
+            p, count = self.params[i], self._slots[i].get(STEP)
+            small = (id(self._owners[i]), id(count), _inner(p.dtype))
+            found.setdefault(small if 0 < p.size <= SMALL else i, []).append(i)
+        return list(found.values())
+
+    def _advance(self, members: Sequence[int], take: Any, give: Any, shared: _Shared) -> None:
+        """Emits the update of parameters that are alike."""
+        first = members[0]
+        group, inner = self._owners[first], _inner(self.params[first].dtype)
+        names = self.slot_names(group)
+        rows: list[list[Value]] = []
+        for i in members:
+            p, held = self.params[i], self._slots[i]
+            operands = [take(p, Role.PARAMETER), take(p.leaf.grad, Role.DATA)]  # type: ignore[union-attr]
+            operands += [take(held[n], Role.SLOT) for n in names]
+            rows.append([cast_to(v, inner).value for v in operands])
+        value, g, *rest = [_joined(column) for column in zip(*rows, strict=True)]
+        slots = dict(zip(names, rest, strict=True))
+        k = shared.rounded(group, self._slots[first], inner)
+        new = self.formula(group, value, -g if group.flags.get("maximize") else g, slots, k)
+        parts = [_parted(v, rows) for v in (new, *[slots[n] for n in names])]
+        for i, own in zip(members, zip(*parts, strict=True), strict=True):
+            handles = (self.params[i], *[self._slots[i][n] for n in names])
+            for held_one, part in zip(handles, own, strict=True):
+                give(held_one, part)
 
     # What is stored.
 
@@ -528,6 +549,27 @@ class _Shared:
             made = self.made[key].items()
             self.cast[full] = {n: cast_to(v, dtype).value for n, v in made}
         return self.cast[full]
+
+
+def _joined(values: Sequence[Value]) -> Value:
+    """Several values as one vector; one as it is."""
+    if len(values) == 1:
+        return values[0]
+    flat = [op.reshape(v, (-1,)) for v in values]
+    return apply(concatenate, flat, axis=0).value  # type: ignore[no-any-return]
+
+
+def _parted(value: Any, rows: Sequence[Sequence[Value]]) -> list[Any]:
+    """The parts of a vector that `_joined` made, in their shapes."""
+    if len(rows) == 1:
+        return [value]
+    parts, start = [], 0
+    for row in rows:
+        of = row[0].spec
+        part = apply(slice_, (value,), starts=(start,), stops=(start + of.size,), strides=(1,))
+        parts.append(op.reshape(part, of.shape))
+        start += of.size
+    return parts
 
 
 def _inner(dtype: Dtype) -> Dtype:
