@@ -293,7 +293,7 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
 
 
 def _number(name: str, number: Any, dtype: Dtype, where: Any) -> Any:
-    """A 0-d operand for a number: an input of the program, or a tensor on a device that is named."""
+    """A 0-d operand for a number: an input of the program, or a tensor on a named device."""
     home = thread.state.device if where is None else as_device(where)
     if home is None or home == default_device():
         return as_number(name, number, dtype)
@@ -1439,7 +1439,7 @@ def attach() -> None:
         setattr(Tensor, name, _change(name, function))
     for name in op.BINARY:
         setattr(Tensor, f"__i{name}__", _operator(name))
-    Tensor.data = property(_data)  # type: ignore[attr-defined]
+    Tensor.data = property(_data)
 
 
 attach()

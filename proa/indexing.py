@@ -76,10 +76,22 @@ def getitem(x: Any, index: Any) -> Any:
     >>> pa.asarray([[1, 2, 3], [4, 5, 6]])[1, ::-2].tolist()
     [6, 4]
     """
-    chosen = select_from(value_of("getitem", x).spec.shape, index)
+    shape = value_of("getitem", x).spec.shape
+    if type(index) is int and shape and -shape[0] <= index < shape[0]:  # x[i], the most frequent
+        return _row(x, index % shape[0], shape[1:])
+    chosen = select_from(shape, index)
     found = _read(x, chosen)
     done = found is not x and found.value.spec.shape == chosen.shape
     return found if done else apply(reshape, (found,), shape=chosen.shape)
+
+
+def _row(x: Any, i: int, shape: Shape) -> Any:
+    start = current_sink().number(i, _INDEX)
+    found = apply(dynamic_slice, (x, start), axes=(0,), sizes=(1,), strides=(1,))
+    return apply(reshape, (found,), shape=shape)
+
+
+_INDEX: Final = spec((), int64)
 
 
 def _read(x: Any, chosen: Selection) -> Any:

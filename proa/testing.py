@@ -68,16 +68,17 @@ def assert_bitwise(actual: Any, expected: Any) -> None:
     a, b = _arrays("assert_bitwise", actual, expected)
     if a.dtype != b.dtype:
         b = b.astype(a.dtype)
-    bits = f"u{min(a.dtype.itemsize, 8)}"
-    x, y = (np.ascontiguousarray(t).reshape(-1).view(bits).reshape(a.size, -1) for t in (a, b))
+    width = min(a.dtype.itemsize, 8)
+    shape = (a.size, a.dtype.itemsize // width)
+    x, y = (np.ascontiguousarray(t).reshape(-1).view(f"u{width}").reshape(shape) for t in (a, b))
     bad = (x != y).any(axis=1)
     if not bad.any():
         return
     first = int(np.argmax(bad))
     where = tuple(map(int, np.unravel_index(first, a.shape)))
     raise AssertionError(
-        f"[assert_bitwise] {int(bad.sum())} of {a.size} elements differ; the first at {where}: given "
-        f"{a[where]!r} ({_hex(x[first])}), expected {b[where]!r} ({_hex(y[first])})"
+        f"[assert_bitwise] {int(bad.sum())} of {a.size} elements differ; the first at {where}: "
+        f"given {a[where]!r} ({_hex(x[first])}), expected {b[where]!r} ({_hex(y[first])})"
     )
 
 

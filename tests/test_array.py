@@ -1,7 +1,8 @@
-"""The array namespace against NumPy: making, computing, moving, choosing; methods; bad arguments."""
+"""The array namespace against NumPy: making, computing, moving, choosing; methods; errors."""
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
 import warnings
@@ -663,6 +664,21 @@ def test_methods() -> None:
     assert w.grad is not None and w.grad.tolist() == [2, 2]
     w.reshape(2).sum().backward()
     assert w.grad.tolist() == [3, 3]
+
+
+def test_types_know_what_is_attached() -> None:
+    """What is given to `Tensor` at import is declared in its class for type checkers."""
+    tree = ast.parse(inspect.getsource(inspect.getmodule(pa.Tensor)))
+    declared = {
+        f.name
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and getattr(block.test, "id", "") == "TYPE_CHECKING"
+        for f in block.body
+        if isinstance(f, ast.FunctionDef)
+    }
+    attached = {*proa.array._METHODS, *proa.array._CHANGES}
+    assert attached <= declared
+    assert all(hasattr(pa.Tensor, name) for name in declared)
 
 
 def test_result_type_and_can_cast() -> None:

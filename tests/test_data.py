@@ -60,7 +60,9 @@ def test_shuffling_from_generators():
     def run(make):
         return [listed(make) for _ in range(2)]
 
-    orders = [run(DataLoader(np.arange(20), 6, shuffle=True, generator=Generator(1))) for _ in range(2)]
+    orders = [
+        run(DataLoader(np.arange(20), 6, shuffle=True, generator=Generator(1))) for _ in range(2)
+    ]
     assert orders[0] == orders[1]
     found = []
     for _ in range(2):
@@ -148,7 +150,10 @@ def test_collate():
 
 def test_subsets_and_splits():
     data = TensorDataset(np.arange(10))
-    assert [int(t[0]) for t in DataLoader(Subset(data, [3, -1]), 2).__iter__().__next__()[0].reshape((2, 1))] == [3, 9]
+    assert [
+        int(t[0])
+        for t in DataLoader(Subset(data, [3, -1]), 2).__iter__().__next__()[0].reshape((2, 1))
+    ] == [3, 9]
     parts = random_split(data, [7, 3], seed=1)
     assert sorted(int(i) for p in parts for i in p.indices) == list(range(10))
     again = random_split(data, [7, 3], seed=1)

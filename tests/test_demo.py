@@ -18,7 +18,22 @@ import pytest
 ROOT = str(Path(__file__).parents[1])
 RUN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from proa.cli.main import main; sys.exit(main())"
 HIDE = "import sys; sys.modules[sys.argv.pop(1)] = None; "
-TINY = "--vocabulary 260 --context 16 --width 8 --layers 1 --heads 2 --batch 4 --windows 12".split()
+TINY = [
+    "--vocabulary",
+    "260",
+    "--context",
+    "16",
+    "--width",
+    "8",
+    "--layers",
+    "1",
+    "--heads",
+    "2",
+    "--batch",
+    "4",
+    "--windows",
+    "12",
+]
 HELD_FIGURES = ("bits_per_byte_before", "bits_per_byte_after", "bits_per_byte_trigram")
 
 
@@ -49,7 +64,11 @@ def demo(text, out, *words, **options):
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("".join(f"def lower{i}(self, low):\n    return self.lowest({i}, low)\n\n" for i in range(400)))
+    path.write_text(
+        "".join(
+            f"def lower{i}(self, low):\n    return self.lowest({i}, low)\n\n" for i in range(400)
+        )
+    )
     return path
 
 
@@ -74,7 +93,10 @@ def test_report_has_every_figure_and_the_model_learns(trained, text):
     assert report["bytes_to_learn"] + report["bytes_held_out"] == text.stat().st_size
     assert report["interrupted"] is False
     assert {"prepare", "train", "judge", "sample", "save", "reload"} <= set(report["seconds"])
-    assert report["parameters"] == 260 * 8 + 16 * 8 + (8 * 24 + 24 + 64 + 8 + 256 + 32 + 256 + 8 + 32) + 16
+    assert (
+        report["parameters"]
+        == 260 * 8 + 16 * 8 + (8 * 24 + 24 + 64 + 8 + 256 + 32 + 256 + 8 + 32) + 16
+    )
     assert len(report["samples"]) >= 1
 
 
@@ -179,7 +201,9 @@ def test_ctrl_c_before_the_training_is_one_line(tmp_path):
 
 
 def test_without_matplotlib_the_curve_is_drawn_in_the_terminal(text, tmp_path):
-    out, _ = proa("demo", "--text", text, "--out", tmp_path, *TINY, "--steps", 12, hide="matplotlib")
+    out, _ = proa(
+        "demo", "--text", text, "--out", tmp_path, *TINY, "--steps", 12, hide="matplotlib"
+    )
     assert "proa[plot]" in out and "|*" in out
     report, _ = demo(text, tmp_path, "--steps", 3, hide="matplotlib")
     assert report["picture"] is None
@@ -211,17 +235,25 @@ def test_sample_takes_any_prompt(trained, prompt):
     from proa.examples import language
 
     model, tokenizer = language.load(trained[2])
-    one, two = (language.write(model, tokenizer, prompt, tokens=8, temperature=t) for t in (0.0, 1.0))
+    one, two = (
+        language.write(model, tokenizer, prompt, tokens=8, temperature=t) for t in (0.0, 1.0)
+    )
     assert all(c.isprintable() or c in "\n\t" for c in one + two)
 
 
 def test_damaged_model_is_an_error_of_one_line(trained, tmp_path):
-    _, err = proa("sample", tmp_path, status=1)
+    _, err = proa("sample", tmp_path / "nothing", status=1)
     assert err.startswith("error: ") and "proa demo" in err and err.count("\n") == 1
     import proa as pa
 
     whole = pa.load(trained[2])
-    changes = ({"width": 1 << 15}, {"heads": 3}, {"layers": "many"}, {"dtype": "int8"}, {"vocabulary": -1})
+    changes = (
+        {"width": 1 << 15},
+        {"heads": 3},
+        {"layers": "many"},
+        {"dtype": "int8"},
+        {"vocabulary": -1},
+    )
     for change in changes:
         settings = {**whole["facts"]["settings"], **change}
         pa.save(tmp_path / "other", {**whole, "facts": {**whole["facts"], "settings": settings}})
@@ -258,7 +290,9 @@ def test_doctor_finds_this_machine_in_order():
     assert "gradient on numpy" in out and "broken" not in out
     report = json.loads(proa("doctor", "--json")[0])
     assert report["healthy"] is True
-    assert {"Python", "numpy", "processor", "BLAS threads", "cache folder"} <= {f["name"] for f in report["findings"]}
+    assert {"Python", "numpy", "processor", "BLAS threads", "cache folder"} <= {
+        f["name"] for f in report["findings"]
+    }
 
 
 def test_doctor_says_how_to_mend(tmp_path):

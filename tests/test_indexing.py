@@ -361,7 +361,7 @@ def test_named_tensors_never_raise_nor_warn() -> None:
         steps = generate()
         next(steps)
         assert steps.send(4.0).tolist() == [4, 0]
-        exec(
+        exec(  # noqa: S102  (as a REPL would run it)
             "t = make(2)\nt[0] = 1.0\nt[0:1] += 1.0\nassert t.tolist() == [2, 0]",
             {"make": pa.zeros},
         )

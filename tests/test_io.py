@@ -40,7 +40,9 @@ def arrays():
     return found
 
 
-@pytest.mark.filterwarnings("ignore::numpy.exceptions.ComplexWarning", "ignore:invalid value:RuntimeWarning")
+@pytest.mark.filterwarnings(
+    "ignore::numpy.exceptions.ComplexWarning", "ignore:invalid value:RuntimeWarning"
+)
 def test_round_trip_of_every_dtype(tmp_path):
     given = arrays()
     save_file({k: pa.asarray(v) for k, v in given.items()}, tmp_path / "a", {"by": "test"})
@@ -63,7 +65,10 @@ def test_a_file_written_by_pytorch():
     assert {r["name"] for r in rows} == found.keys()
     for r in rows:
         x = found[r["name"]]
-        assert x.shape == tuple(r["shape"]) and x.numpy().astype("float64").reshape(-1).tolist() == r["values"]
+        assert (
+            x.shape == tuple(r["shape"])
+            and x.numpy().astype("float64").reshape(-1).tolist() == r["values"]
+        )
 
 
 def test_what_pytorch_would_read(tmp_path):
@@ -160,7 +165,10 @@ def test_flipped_bits_are_refused_or_seen_only_where_they_are(tmp_path):
         if at >= start:
             assert found.keys() == given.keys()
         else:
-            assert b"".join(bits(x) for x in found.values()) in (whole[start:], whole[start + 40 :] + whole[start : start + 40])
+            assert b"".join(bits(x) for x in found.values()) in (
+                whole[start:],
+                whole[start + 40 :] + whole[start : start + 40],
+            )
 
 
 def test_pipes_and_folders_are_refused_and_do_not_hang(tmp_path):
@@ -186,7 +194,12 @@ def test_what_cannot_be_saved(tensors, metadata, kind, tmp_path):
 
 @pytest.mark.parametrize("path", [3, None, "", "a\0b", b"bytes"])
 def test_paths_are_checked(path):
-    for function in (lambda: save_file({}, path), lambda: load_file(path), lambda: save(path), lambda: load(path)):
+    for function in (
+        lambda: save_file({}, path),
+        lambda: load_file(path),
+        lambda: save(path),
+        lambda: load(path),
+    ):
         with pytest.raises(ArgumentError):
             function()
 
@@ -216,7 +229,13 @@ def failing(monkeypatch, owner, name, at):
     return calls
 
 
-STEPS = [(os, "replace"), (os, "fsync"), (Path, "write_text"), (checkpoint, "_digest"), (json, "dumps")]
+STEPS = [
+    (os, "replace"),
+    (os, "fsync"),
+    (Path, "write_text"),
+    (checkpoint, "_digest"),
+    (json, "dumps"),
+]
 
 
 @pytest.mark.parametrize("owner, name", STEPS, ids=lambda o: getattr(o, "__name__", o))
@@ -261,7 +280,9 @@ def test_a_link_is_followed_when_saving(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real" / "a")
     save_file({"w": pa.ones((3,))}, tmp_path / "link")
-    assert (tmp_path / "link").is_symlink() and load_file(tmp_path / "real" / "a")["w"].tolist() == [1, 1, 1]
+    assert (tmp_path / "link").is_symlink() and load_file(tmp_path / "real" / "a")[
+        "w"
+    ].tolist() == [1, 1, 1]
 
 
 # Checkpoints.
@@ -279,9 +300,16 @@ def test_any_tree_comes_back(tmp_path):
     found = load(tmp_path / "t")
     assert found["a"] == tree["a"] and [type(v) for v in found["a"]] == [type(v) for v in tree["a"]]
     assert found[3]["x"] is found[3]["y"] and found[3]["x"].tolist() == [0, 1, 2]
-    assert type(found["n"]) is np.ndarray and found["n"].dtype == np.float16 and found["n"].flags.writeable
+    assert (
+        type(found["n"]) is np.ndarray
+        and found["n"].dtype == np.float16
+        and found["n"].flags.writeable
+    )
     assert found["d"] is pa.bfloat16 and found["s"] == 0.5 and found[""].item() is True
-    assert found["__metadata__"].shape == (0, 2) and (found["w.b"].item(), found["w"]["b"].item()) == (1, 2)
+    assert found["__metadata__"].shape == (0, 2) and (
+        found["w.b"].item(),
+        found["w"]["b"].item(),
+    ) == (1, 2)
     assert str(found["zero"]) == "-0.0" and list(found) == list(tree)
     save(tmp_path / "nan", float("nan"))
     assert str(load(tmp_path / "nan")) == "nan"
@@ -344,7 +372,18 @@ def test_a_resumed_run_is_the_run_bitwise(tmp_path):
 def test_what_cannot_be_saved_or_loaded(tmp_path):
     loop: list = []
     loop.append(loop)
-    for tree in (object(), {"a": {1, 2}}, {1.5: 1}, {None: 1}, {True: 1}, b"x", loop, 2**2000, lambda: 1, Net):
+    for tree in (
+        object(),
+        {"a": {1, 2}},
+        {1.5: 1},
+        {None: 1},
+        {True: 1},
+        b"x",
+        loop,
+        2**2000,
+        lambda: 1,
+        Net,
+    ):
         with pytest.raises((ArgumentError, DtypeError)):
             save(tmp_path / "run", tree)
         assert not (tmp_path / "run").exists()

@@ -38,7 +38,11 @@ def ids(rows):
 @pytest.mark.parametrize("case", CASES["optimizers"], ids=ids(CASES["optimizers"]))
 def test_steps_are_pytorchs(case, dtype, bound):
     params = [leaf(ARRAYS[f"optimizer/start/{i}"], dtype) for i in range(2)]
-    given = [{"params": [p], **g} for p, g in zip(params, case["groups"], strict=True)] if case["groups"] else params
+    given = (
+        [{"params": [p], **g} for p, g in zip(params, case["groups"], strict=True)]
+        if case["groups"]
+        else params
+    )
     opt = getattr(optim, case["constructor"])(given, **case["kwargs"])
     for step in range(6):
         for group in opt.param_groups:
@@ -46,7 +50,10 @@ def test_steps_are_pytorchs(case, dtype, bound):
                 group["lr"] = case["rates"][step]
         for i, p in enumerate(params):
             missing = [step, i] in case["missing"]
-            set_grad(p, None if missing else pa.asarray(ARRAYS[f"optimizer/grad/{i}"][step].astype(dtype)))
+            set_grad(
+                p,
+                None if missing else pa.asarray(ARRAYS[f"optimizer/grad/{i}"][step].astype(dtype)),
+            )
         opt.step()
         for i, p in enumerate(params):
             want = ARRAYS[f"optimizer/{case['name']}/param/{i}"][step]
@@ -57,14 +64,18 @@ def test_steps_are_pytorchs(case, dtype, bound):
     for key in case["state"]:
         i, name = key.split("/")
         found = np.asarray(state["state"][int(i)][name])
-        np.testing.assert_allclose(found, ARRAYS[f"optimizer/{case['name']}/state/{key}"], rtol=bound * 100, atol=bound)
+        np.testing.assert_allclose(
+            found, ARRAYS[f"optimizer/{case['name']}/state/{key}"], rtol=bound * 100, atol=bound
+        )
     for mine, want in zip(state["param_groups"], case["param_groups"], strict=True):
         for name, value in mine.items():
             assert want[name] == (list(value) if name == "betas" else pytest.approx(value))
     pytorch = {"state": {}, "param_groups": case["param_groups"]}
     for key in case["state"]:
         i, name = key.split("/")
-        pytorch["state"].setdefault(int(i), {})[name] = ARRAYS[f"optimizer/{case['name']}/state/{key}"]
+        pytorch["state"].setdefault(int(i), {})[name] = ARRAYS[
+            f"optimizer/{case['name']}/state/{key}"
+        ]
     opt.load_state_dict(pytorch)  # PyTorch's own layout, its extra options and 0-d float counts
 
 
@@ -79,9 +90,13 @@ def test_clipping_is_pytorchs(case):
     total = getattr(optim, case["function"])(params, **case["kwargs"])
     assert len({p.grad.value.node for p in params}) == 1  # all of it is one node
     if total is not None:
-        np.testing.assert_allclose(total.item(), ARRAYS[f"clip/{case['name']}/total_norm"], rtol=1e-12)
+        np.testing.assert_allclose(
+            total.item(), ARRAYS[f"clip/{case['name']}/total_norm"], rtol=1e-12
+        )
     for i, p in enumerate(params):
-        np.testing.assert_allclose(p.grad.numpy(), ARRAYS[f"clip/{case['name']}/after/{i}"], rtol=1e-12)
+        np.testing.assert_allclose(
+            p.grad.numpy(), ARRAYS[f"clip/{case['name']}/after/{i}"], rtol=1e-12
+        )
 
 
 @pytest.mark.parametrize("case", CASES["schedules"], ids=ids(CASES["schedules"]))
@@ -117,7 +132,9 @@ MAKERS = {
     "momentum": lambda ps: optim.SGD(ps, lr=0.02, momentum=0.9, dampening=0.2, weight_decay=0.01),
     "nesterov": lambda ps: optim.SGD(ps, lr=0.02, momentum=0.9, nesterov=True),
     "adam": lambda ps: optim.Adam(ps, lr=0.01, amsgrad=True),
-    "adamw": lambda ps: optim.AdamW([{"params": ps[:1], "weight_decay": 0.0}, {"params": ps[1:], "lr": 0.02}]),
+    "adamw": lambda ps: optim.AdamW(
+        [{"params": ps[:1], "weight_decay": 0.0}, {"params": ps[1:], "lr": 0.02}]
+    ),
 }
 
 
@@ -196,12 +213,16 @@ def test_one_node_a_step(name, monkeypatch):
     entries = []
     kind = type(thread.state)
     emit = kind.emit
-    monkeypatch.setattr(kind, "emit", lambda self, e, i: entries.append(e.primitive.name) or emit(self, e, i))
+    monkeypatch.setattr(
+        kind, "emit", lambda self, e, i: entries.append(e.primitive.name) or emit(self, e, i)
+    )
     opt.step()
     opt.step()
     assert entries == ["call", "call"]
     monkeypatch.undo()
-    assert not [t for t in live_handles(thread.state) if t.value.is_pending]  # the step was a boundary
+    assert not [
+        t for t in live_handles(thread.state) if t.value.is_pending
+    ]  # the step was a boundary
 
 
 def test_rates_inside_jit():
@@ -484,6 +505,15 @@ def test_parameters_of_several_dtypes():
     assert [str(r["exp_avg"].dtype) for r in opt.state_dict()["state"].values()] == [
         "proa.float64", "proa.float32", "proa.float32", "proa.float32",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_small_parameters_joined_are_small_parameters_alone(name, monkeypatch):
+    joined = train(MAKERS[name], lambda f: f, 10)
+    monkeypatch.setattr("proa.optim.optimizer.SMALL", 0)
+    alone = train(MAKERS[name], lambda f: f, 10)
+    assert joined[0] == alone[0] and joined[1].tobytes() == alone[1].tobytes()
+    assert joined[2].tobytes() == alone[2].tobytes()
 
 
 def test_live_objects_do_not_grow():

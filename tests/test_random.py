@@ -18,7 +18,7 @@ N = 40_000
 
 
 def test_known_answers() -> None:
-    """splitmix64 from seed 0 (the reference implementation's first number), and Threefry's words."""
+    """The first number of splitmix64 from seed 0, as published, and Threefry's words."""
     assert splitmix64(0) == 0xE220A8397B1DCDAF
     g = Generator(0)
     key0, key1, draw, last = g.get_state().tolist()

@@ -235,7 +235,7 @@ def programs(draw: Any) -> Program:
     inputs = [(draw(st.sampled_from(SHAPES)), draw(st.sampled_from(INPUTS))) for _ in range(count)]
     program = Program(inputs, [], [], set(), draw(st.integers(0, 99)))
     values = tensors(program.arrays())
-    for _ in range(draw(st.integers(1, 10))):
+    for _ in range(draw(st.integers(4, 14))):
         step = moves(draw, values)
         if step is not None:
             program.steps.append(step)
@@ -341,6 +341,36 @@ def check_bounds(program: Program, name: str) -> None:
     COUNTS["programs"] += 1
 
 
+def check_slope(program: Program) -> bool:
+    """The gradients, in float64, against differences of the whole program along one direction.
+    Where two step sizes disagree a kink or a jump lies between, and nothing is said."""
+    if not program.floats:
+        return False
+    wide = program._replace(inputs=[(s, "float64" if t in FLOATS else t) for s, t in program.inputs])
+    graph, arrays = graph_and_arrays(wide, with_gradients(wide))
+    count = len(wide.outputs)
+    if len(graph.outputs) == count:
+        return False
+    rng = np.random.default_rng(1)
+    moved = {i: rng.normal(size=arrays[i].shape) for i in wide.floats}
+
+    def values(step: float) -> list[Any]:
+        there = [a + step * moved[i] if i in moved else a for i, a in enumerate(arrays)]
+        return [j.value for j in judge(graph, there)]
+
+    def slope(step: float) -> float:
+        return float((values(step)[count] - values(-step)[count]) / (2 * step))
+
+    middle = values(0.0)
+    exact = sum(float(np.sum(g * moved[i])) for g, i in zip(middle[count + 1 :], wide.floats, strict=True))
+    slopes = [slope(h) for h in (1e-5, 3e-6)]
+    room = 1e-4 * (1.0 + abs(slopes[0])) + 1e-10 * abs(float(middle[count])) / 1e-6
+    if not np.isfinite(slopes).all() or abs(slopes[0] - slopes[1]) > room:
+        return False
+    assert abs(exact - slopes[1]) <= 2 * room, f"gradient gives {exact}, differences {slopes}"
+    return True
+
+
 @CALM
 @given(programs())
 def test_modes_agree_bitwise(program: Program) -> None:
@@ -355,9 +385,16 @@ def test_backends_stay_in_the_propagated_bound(name: str) -> None:
     assert COUNTS["decided"] >= 0.8 * COUNTS["elements"], "the bounds say too little"
 
 
+def test_gradients_agree_with_differences() -> None:
+    told = []
+    CALM(given(programs())(lambda program: told.append(check_slope(program))))()
+    assert sum(told) >= 0.6 * len(told) and len(told) >= 200
+
+
 @pytest.mark.slow
 @settings(CALM, max_examples=1500, derandomize=False)
 @given(programs())
 def test_many_more_programs(program: Program) -> None:
     check_bits(program)
     check_bounds(program, "numpy")
+    check_slope(program)

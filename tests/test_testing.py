@@ -68,6 +68,7 @@ def test_bitwise() -> None:
         x = pa.asarray([1.0, 0.0]).astype(dtype)
         assert_bitwise(x, x.numpy().copy())
     assert_bitwise(pa.asarray([1j], dtype=pa.complex128), pa.asarray([1j], dtype=pa.complex128))
+    assert_bitwise(pa.zeros((0, 3)), pa.zeros((0, 3)))
     nan = np.array([0x7FC00000, 0x7FC00001], np.uint32).view(np.float32)
     assert_bitwise(nan, nan.copy())
     for a, b in (

@@ -58,9 +58,7 @@ def _columns(values: list[float], width: int) -> list[float]:
     """The mean of the values that fall into each column."""
     count = min(width, len(values))
     edges = [i * len(values) // count for i in range(count + 1)] if count else []
-    return [
-        sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    return [sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
 
 
 def picture(
@@ -90,9 +88,18 @@ def picture(
     steps = range(1, len(training) + 1)
     axes.plot(steps, training, color="#b8cbe0", linewidth=0.8, label="training, each step")
     axes.plot(steps, smooth(training), color="#1f5a93", linewidth=1.6, label="training, smoothed")
-    axes.plot(list(held_out), list(held_out.values()), "o-", color="#c4521a", markersize=5, label="held out")
+    axes.plot(
+        list(held_out),
+        list(held_out.values()),
+        "o-",
+        color="#c4521a",
+        markersize=5,
+        label="held out",
+    )
     for name, level in levels.items():
-        axes.axhline(level, color="#555555", linewidth=1, linestyle="--", label=f"{name}: {level:.2f}")
+        axes.axhline(
+            level, color="#555555", linewidth=1, linestyle="--", label=f"{name}: {level:.2f}"
+        )
     axes.set(title=title, xlabel="step", ylabel="bits per byte")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

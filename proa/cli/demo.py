@@ -32,19 +32,54 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = import_module("proa.examples.language").Settings()
     parser.epilog = EXAMPLES
     add = parser.add_argument
-    add("--task", choices=("language", "digits"), default="language", help="what to learn (default: language)")
+    add(
+        "--task",
+        choices=("language", "digits"),
+        default="language",
+        help="what to learn (default: language)",
+    )
     add("--quiet", action="store_true", help="write only the results")
-    add("--json", action="store_true", help="write one JSON object with every figure, and nothing else")
+    add(
+        "--json",
+        action="store_true",
+        help="write one JSON object with every figure, and nothing else",
+    )
     add("--device", metavar="NAME", help="where to compute, such as numpy or xla")
-    add("--seed", type=whole(0), metavar="N", help=f"where random numbers begin (default: {defaults.seed})")
+    add(
+        "--seed",
+        type=whole(0),
+        metavar="N",
+        help=f"where random numbers begin (default: {defaults.seed})",
+    )
 
     add = parser.add_argument_group("language").add_argument
-    add("--out", type=Path, default=Path(OUT), metavar="PATH", help=f"folder to save in (default: {OUT})")
+    add(
+        "--out",
+        type=Path,
+        default=Path(OUT),
+        metavar="PATH",
+        help=f"folder to save in (default: {OUT})",
+    )
     add("--text", metavar="PATH", help="a file or folder (default: Python's standard library)")
-    add("--steps", type=whole(1), metavar="N", help=f"steps of training (default: {defaults.steps})")
-    add("--stop-after", type=whole(1), metavar="N", help="stop early and save, to go on with --resume")
-    add("--resume", action="store_true", help="go on with the run in --out, as if it had not stopped")
-    add("--dtype", choices=("float32", "float64"), help=f"of the parameters (default: {defaults.dtype})")
+    add(
+        "--steps", type=whole(1), metavar="N", help=f"steps of training (default: {defaults.steps})"
+    )
+    add(
+        "--stop-after",
+        type=whole(1),
+        metavar="N",
+        help="stop early and save, to go on with --resume",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, as if it had not stopped",
+    )
+    add(
+        "--dtype",
+        choices=("float32", "float64"),
+        help=f"of the parameters (default: {defaults.dtype})",
+    )
     add("--jit", action=argparse.BooleanOptionalAction, default=None,
         help="record the step once and replay it; the numbers are the same "
         f"(default: {'--jit' if defaults.jit else '--no-jit'})")  # fmt: skip
@@ -52,7 +87,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("sizes of the language model").add_argument
     for name, what in SIZES.items():
         kind, mark = (rate, "X") if name == "rate" else (whole(1), "N")
-        add(f"--{name}", type=kind, metavar=mark, help=f"{what} (default: {getattr(defaults, name)})")
+        add(
+            f"--{name}",
+            type=kind,
+            metavar=mark,
+            help=f"{what} (default: {getattr(defaults, name)})",
+        )
 
 
 SIZES: Final = {
@@ -79,7 +119,9 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _language(options: Any, parser: Any, show: Show) -> tuple[dict[str, Any], bool]:
     language = import_module("proa.examples.language")
-    chosen = {k: v for k, v in vars(options).items() if v is not None and hasattr(language.Settings, k)}
+    chosen = {
+        k: v for k, v in vars(options).items() if v is not None and hasattr(language.Settings, k)
+    }
     settings = _accept(parser, lambda: _settings(language, options, chosen))
     if settings.text is not None and not os.path.exists(settings.text):
         parser.error(f"argument --text: there is nothing at {settings.text!r}")

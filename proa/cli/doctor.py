@@ -29,7 +29,12 @@ PACKAGES: Final = (
     ("matplotlib", "pictures of curves", "plot"),
     ("scikit-learn", "the digits of `proa demo --task digits`", "demo"),
 )
-THREADS: Final = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+THREADS: Final = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 OLDEST: Final = (3, 11)
 SHOWN: Final = 4
 
@@ -79,8 +84,12 @@ def examine() -> list[Finding]:
     for check in CHECKS:
         try:
             findings += list(check())
-        except Exception as error:  # A broken installation may raise anything, and is what we look for.
-            findings.append(Finding("broken", check.__name__.strip("_"), f"{type(error).__name__}: {error}"))
+        except (
+            Exception
+        ) as error:  # A broken installation may raise anything, and is what we look for.
+            findings.append(
+                Finding("broken", check.__name__.strip("_"), f"{type(error).__name__}: {error}")
+            )
     return findings
 
 
@@ -129,7 +138,9 @@ def _version(name: str) -> str | None:
 
 
 def _processor() -> Iterator[Finding]:
-    yield Finding("ok", "processor", f"{processor_name()}, {platform.machine()}, {platform.system()}")
+    yield Finding(
+        "ok", "processor", f"{processor_name()}, {platform.machine()}, {platform.system()}"
+    )
     cores, machine = usable_cores(), os.cpu_count() or 1
     text = f"{cores} of {machine} usable" if cores < machine else f"{cores}"
     yield Finding("ok", "cores", text)
@@ -168,7 +179,9 @@ def _blas() -> Iterator[Finding]:
     import numpy as np
 
     build = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-    yield Finding("ok", "BLAS", f"{build.get('name', 'unknown')} {build.get('version', '')}".strip())
+    yield Finding(
+        "ok", "BLAS", f"{build.get('name', 'unknown')} {build.get('version', '')}".strip()
+    )
     given = {name: os.environ[name] for name in THREADS if os.environ.get(name)}
     if not given:
         yield Finding("ok", "BLAS threads", f"as many as cores ({usable_cores()})")
@@ -191,7 +204,9 @@ def _flags() -> Iterator[Finding]:
             yield Finding("ok", name, os.environ[name])
         else:
             yield Finding("note", name, "is no flag of Proa", "one of " + ", ".join(sorted(known)))
-    yield _folder("cache folder", config.cache_dir, "set PROA_CACHE_DIR to a folder that can be written")
+    yield _folder(
+        "cache folder", config.cache_dir, "set PROA_CACHE_DIR to a folder that can be written"
+    )
     yield _folder("temporary folder", Path(tempfile.gettempdir()), "set TMPDIR")
     yield _folder("this folder", Path.cwd(), "give `proa demo` another one with --out")
 
@@ -217,10 +232,14 @@ def _devices() -> Iterator[Finding]:
         try:
             devices = backend(name).devices()
         except MissingExtra as error:
-            yield Finding("note", f"backend {name}", "not installed", str(error).partition("try ")[2])
+            yield Finding(
+                "note", f"backend {name}", "not installed", str(error).partition("try ")[2]
+            )
         except (ProaError, ImportError, RuntimeError) as error:
             kind = "broken" if name == "numpy" else "note"
-            yield Finding(kind, f"backend {name}", f"{type(error).__name__}: {error}", "install it again")
+            yield Finding(
+                kind, f"backend {name}", f"{type(error).__name__}: {error}", "install it again"
+            )
         else:
             yield Finding("ok", f"backend {name}", _listed(devices))
             if name != "null":
@@ -242,7 +261,9 @@ def _self_test(device: str) -> Finding:
         with pa.device(device):
             wrong = _gradient_error()
     except Exception as error:  # Whatever is raised here is the finding.
-        return Finding("broken", name, f"{type(error).__name__}: {error}", f"use another device than {device}")
+        return Finding(
+            "broken", name, f"{type(error).__name__}: {error}", f"use another device than {device}"
+        )
     if not wrong < 1e-6:
         return Finding("broken", name, f"wrong by {wrong:.1e}", f"use another device than {device}")
     return Finding("ok", name, f"right to {wrong:.0e}")

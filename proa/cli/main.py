@@ -95,7 +95,9 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
             description=what[0].upper() + what[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--traceback", action="store_true", help="show where an error comes from")
+        command.add_argument(
+            "--traceback", action="store_true", help="show where an error comes from"
+        )
         # Only the command in question is imported.
         if name in words:
             import_module(f"proa.cli.{name}").add_arguments(command)

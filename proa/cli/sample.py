@@ -22,12 +22,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("path", type=Path, metavar="PATH", help="the folder that `proa demo` wrote")
     add("--prompt", default="def ", metavar="TEXT", help="the text to go on with (default: 'def ')")
-    add("--tokens", type=whole(1), default=200, metavar="N", help="how many to write (default: 200)")
+    add(
+        "--tokens", type=whole(1), default=200, metavar="N", help="how many to write (default: 200)"
+    )
     add("--temperature", type=rate, default=0.8, metavar="X",
         help="1 draws as the model says, less is bolder, 0 takes the most probable (default: 0.8)")  # fmt: skip
     add("--top-k", type=whole(0), default=40, metavar="K",
         help="draw among the K most probable tokens, 0 for all (default: 40)")  # fmt: skip
-    add("--seed", type=whole(0), default=0, metavar="N", help="another seed, another text (default: 0)")
+    add(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="another seed, another text (default: 0)",
+    )
     add("--device", default=None, metavar="NAME", help="where to compute, such as numpy or xla")
 
 

@@ -104,7 +104,13 @@ def _rate(recent: list[tuple[float, int]]) -> float:
 def _bar(stream: TextIO) -> Any:
     """A bar of rich, which is slow to import."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),

@@ -30,12 +30,16 @@ class TensorDataset:
         for c in columns:
             if not is_array(c):
                 given = f"a column of type {type(c).__name__}"
-                raise DtypeError(message("TensorDataset", given, "tensors or NumPy arrays", "pa.asarray"))
+                raise DtypeError(
+                    message("TensorDataset", given, "tensors or NumPy arrays", "pa.asarray")
+                )
             if c.ndim == 0:
                 raise ShapeError(message("TensorDataset", "a column of 0 axes", "at least 1"))
         lengths = [c.shape[0] for c in columns]
         if len(set(lengths)) > 1:
-            raise ShapeError(message("TensorDataset", f"columns of lengths {lengths}", "one length"))
+            raise ShapeError(
+                message("TensorDataset", f"columns of lengths {lengths}", "one length")
+            )
         self.columns = columns
 
     def __len__(self) -> int:
@@ -83,7 +87,9 @@ def random_split(
 def _counts(lengths: list[Any], total: int) -> list[int]:
     numbers = [number_of(n) for n in lengths]
     if any(n is None or isinstance(n, (bool, complex)) or not n >= 0 for n in numbers):
-        raise ArgumentError(message("random_split", f"lengths {lengths!r:.60}", "numbers of at least 0"))
+        raise ArgumentError(
+            message("random_split", f"lengths {lengths!r:.60}", "numbers of at least 0")
+        )
     if any(type(n) is float for n in numbers):
         if abs(sum(numbers) - 1.0) > 1e-9:
             raise ArgumentError(message("random_split", f"fractions {lengths!r:.60}", "a sum of 1"))
@@ -100,7 +106,9 @@ def _counts(lengths: list[Any], total: int) -> list[int]:
 def _inside(op: str, index: Any, count: int) -> int:
     i = as_int(op, "index", index)
     if not -count <= i < count:
-        raise IndexingError(message(op, f"index {i} of {count} items", f"-{count} <= index < {count}"))
+        raise IndexingError(
+            message(op, f"index {i} of {count} items", f"-{count} <= index < {count}")
+        )
     return i % count
 
 

@@ -10,7 +10,15 @@ import numpy as np
 from proa import dtypes
 from proa.compile.find import default_device
 from proa.data.dataset import TensorDataset, host, is_array
-from proa.data.order import Words, drawn, generator_of, permutation, read_words, seed_words, write_words
+from proa.data.order import (
+    Words,
+    drawn,
+    generator_of,
+    permutation,
+    read_words,
+    seed_words,
+    write_words,
+)
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
 from proa.ops.primitive import number_of
@@ -119,10 +127,16 @@ class DataLoader:
         own = self._settings()
         expected = ("epoch", "position", "order", "generator", *own)
         if not isinstance(state_dict, Mapping) or any(k not in state_dict for k in expected):
-            raise ArgumentError(message(name, f"a state_dict {state_dict!r:.60}", f"one with {expected}"))
-        wrong = [f"{k} {state_dict[k]!r:.40} for {v!r}" for k, v in own.items() if state_dict[k] != v]
+            raise ArgumentError(
+                message(name, f"a state_dict {state_dict!r:.60}", f"one with {expected}")
+            )
+        wrong = [
+            f"{k} {state_dict[k]!r:.40} for {v!r}" for k, v in own.items() if state_dict[k] != v
+        ]
         if wrong:
-            raise ArgumentError(message(name, "a state_dict of another loader: " + ", ".join(wrong), "the same"))
+            raise ArgumentError(
+                message(name, "a state_dict of another loader: " + ", ".join(wrong), "the same")
+            )
         epoch = as_int(name, "epoch", state_dict["epoch"])
         words = _checked_words(name, state_dict["order"])
         source = _checked_words(name, state_dict["generator"])
@@ -131,8 +145,12 @@ class DataLoader:
         if epoch < 0 or (begun and not 0 <= as_int(name, "position", position) <= len(self)):
             given = f"epoch {epoch} and position {position!r:.40}"
             raise ArgumentError(message(name, given, f"a position from 0 to {len(self)}"))
-        if (begun and self.shuffle) != (words is not None) or self._uses_generator() != (source is not None):
-            raise ArgumentError(message(name, "an order or generator that does not fit", "its own layout"))
+        if (begun and self.shuffle) != (words is not None) or self._uses_generator() != (
+            source is not None
+        ):
+            raise ArgumentError(
+                message(name, "an order or generator that does not fit", "its own layout")
+            )
         if source is not None:
             write_words(generator_of(name, self.generator), source)
         self.epoch = epoch
@@ -145,7 +163,9 @@ def _dataset(given: Any) -> Any:
         return TensorDataset(*given)
     if not hasattr(given, "__len__") or not hasattr(given, "__getitem__"):
         kind = type(given).__name__
-        raise DtypeError(message("DataLoader", f"a dataset of type {kind}", "one with len and an index"))
+        raise DtypeError(
+            message("DataLoader", f"a dataset of type {kind}", "one with len and an index")
+        )
     if is_array(given) and given.ndim == 0:
         raise ShapeError(message("DataLoader", "an array of 0 axes", "at least 1"))
     return given
@@ -219,17 +239,23 @@ def collate(items: Sequence[Any]) -> Any:
         return list(items)
     if isinstance(first, Mapping):
         if any(not isinstance(i, Mapping) or i.keys() != first.keys() for i in items):
-            raise ArgumentError(message("collate", "dicts with other keys", f"the keys {list(first)!r:.80}"))
+            raise ArgumentError(
+                message("collate", "dicts with other keys", f"the keys {list(first)!r:.80}")
+            )
         return {k: collate([i[k] for i in items]) for k in first}
     if isinstance(first, (tuple, list)):
         if any(not isinstance(i, (tuple, list)) or len(i) != len(first) for i in items):
-            raise ArgumentError(message("collate", "items of other lengths", f"{len(first)} parts each"))
+            raise ArgumentError(
+                message("collate", "items of other lengths", f"{len(first)} parts each")
+            )
         columns = [collate([i[k] for i in items]) for k in range(len(first))]
         if hasattr(first, "_fields"):
             return type(first)(*columns)
         return tuple(columns) if isinstance(first, tuple) else columns
     given = f"an item of type {type(first).__name__}"
-    raise DtypeError(message("collate", given, "arrays, numbers, strings, tuples, dicts", "collate_fn="))
+    raise DtypeError(
+        message("collate", given, "arrays, numbers, strings, tuples, dicts", "collate_fn=")
+    )
 
 
 def _stacked(items: Sequence[Any]) -> Tensor:
@@ -241,10 +267,14 @@ def _stacked(items: Sequence[Any]) -> Tensor:
     shapes = {a.shape for a in arrays}
     if len(shapes) > 1:
         hint = "padding, or collate_fn="
-        raise ShapeError(message("collate", f"items of shapes {sorted(shapes)!r:.100}", "one shape", hint))
+        raise ShapeError(
+            message("collate", f"items of shapes {sorted(shapes)!r:.100}", "one shape", hint)
+        )
     kinds = {a.dtype for a in arrays}
     if len(kinds) > 1:
-        raise DtypeError(message("collate", f"items of dtypes {sorted(map(str, kinds))}", "one dtype"))
+        raise DtypeError(
+            message("collate", f"items of dtypes {sorted(map(str, kinds))}", "one dtype")
+        )
     return _tensor(np.stack(arrays))
 
 

@@ -47,7 +47,9 @@ def run(show: Show, *, device: str | None = None, seed: int | None = None) -> di
         for number in SEEDS if seed is None else (seed,):
             model = learn(train, number, show)
             accuracies[number] = accuracy(model, held_out)
-            show.say(f"seed {number}    {accuracies[number]:.2%} of the digits held out are told right")
+            show.say(
+                f"seed {number}    {accuracies[number]:.2%} of the digits held out are told right"
+            )
     seconds = time.perf_counter() - start
     middle = median(accuracies.values())
     show.result(f"median    {middle:.2%} of {len(accuracies)} seeds, in {seconds:.0f} s")

@@ -71,8 +71,8 @@ class Config:
 class Block(nn.Module):
     """Attention, then a small network for each token; each adds to what runs through.
 
-        x = x + attend(norm(x))
-        x = x + narrow(gelu(widen(norm(x))))
+    x = x + attend(norm(x))
+    x = x + narrow(gelu(widen(norm(x))))
     """
 
     def __init__(self, config: Config) -> None:
@@ -130,7 +130,9 @@ class GPT(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.ndim == 2:
                 adds = name.endswith(("project.weight", "narrow.weight"))
-                nn.init.normal_(parameter, std=0.02 / sqrt(2 * self.config.layers) if adds else 0.02)
+                nn.init.normal_(
+                    parameter, std=0.02 / sqrt(2 * self.config.layers) if adds else 0.02
+                )
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 

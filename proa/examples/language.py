@@ -10,8 +10,8 @@ import math
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final, final
@@ -51,8 +51,12 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
         clock = Clock()
         show.say("reading the text and learning byte pairs")
         text = Text.of(settings)
-        show.say(f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,")
-        show.say(f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens")
+        show.say(
+            f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,"
+        )
+        show.say(
+            f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens"
+        )
         clock.lap("prepare")
 
         learner = Learner(settings, text)
@@ -66,7 +70,9 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
         clock.lap("train")
 
         prompts = PROMPTS if settings.text is None else ("",)
-        samples = {p: write(learner.model, text.tokenizer, p, seed=i) for i, p in enumerate(prompts)}
+        samples = {
+            p: write(learner.model, text.tokenizer, p, seed=i) for i, p in enumerate(prompts)
+        }
         clock.lap("sample")
         probe = learner.save(out, text)
         clock.lap("save")
@@ -180,11 +186,13 @@ class Exam:
     """
 
     ids: Any
-    bytes: int
+    size: int
     trigram: float
 
     @classmethod
-    def of(cls, data: bytes, tokenizer: bpe.Tokenizer, trigram: ngram.Ngram, settings: Settings) -> Exam:
+    def of(
+        cls, data: bytes, tokenizer: bpe.Tokenizer, trigram: ngram.Ngram, settings: Settings
+    ) -> Exam:
         """Cut the windows, which do not overlap, and judge a 3-gram model on the same bytes."""
         ids, context = tokenizer.encode(data), settings.context
         room = len(ids) - context - 1
@@ -210,7 +218,7 @@ class Exam:
             for start in range(0, len(self.ids), batch):
                 rows = self.ids[start : start + batch]
                 nats += model.loss(pa.asarray(rows)).item() * rows[:, 1:].size
-        return nats / math.log(2) / self.bytes
+        return nats / math.log(2) / self.size
 
 
 def _bits(trigram: ngram.Ngram, data: bytes) -> float:
@@ -260,7 +268,7 @@ class Text:
             "files": self.corpus.files,
             "bytes_to_learn": len(self.corpus.train),
             "bytes_held_out": len(self.corpus.held_out),
-            "bytes_judged": self.exam.bytes,
+            "bytes_judged": self.exam.size,
             "vocabulary": self.tokenizer.size,
             "bytes_per_token": self.bytes_per_token,
             "bits_per_byte_trigram": self.exam.trigram,
@@ -306,7 +314,10 @@ class Learner:
         """Do the steps that are left; True where the user ended them by Ctrl-C."""
         advance = self.step_on(text)
         last, each = self.settings.last, self.settings.batch * self.settings.context
-        with interruptible(show) as stop, show.steps("training ", last, len(self.losses)) as progress:
+        with (
+            interruptible(show) as stop,
+            show.steps("training ", last, len(self.losses)) as progress,
+        ):
             while len(self.losses) < last and not stop:
                 start = time.perf_counter()
                 loss = advance()
@@ -334,7 +345,7 @@ class Learner:
             self.optimizer.step()
             return loss
 
-        return pa.jit(step) if settings.jit else step  # type: ignore[no-any-return]
+        return pa.jit(step) if settings.jit else step
 
     def judge(self, exam: Exam) -> None:
         """Note the bits per byte of held-out text at this step, once."""
@@ -379,7 +390,12 @@ class Learner:
         """What `curves.picture` draws: bits per byte in training, and of held-out text."""
         scale = 1 / math.log(2) / text.bytes_per_token
         title = f"{self.size:,} parameters, {text.corpus.source}"
-        return title, [loss * scale for loss in self.losses], self.held_out, {"3-gram": text.exam.trigram}
+        return (
+            title,
+            [loss * scale for loss in self.losses],
+            self.held_out,
+            {"3-gram": text.exam.trigram},
+        )
 
     def figures(self) -> dict[str, Any]:
         """What a report says of the training."""
@@ -460,7 +476,9 @@ def stream(
 
 def _printable(text: str) -> str:
     """A text may hold what a terminal would obey."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 # Files.
@@ -506,7 +524,9 @@ def _load(path: Path, device: str) -> tuple[GPT, bpe.Tokenizer, Any]:
 def _checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         hint = f"proa demo --out {path}"
-        raise FileError(message("demo", f"{str(path)!r}, where no model was saved", "a folder", hint))
+        raise FileError(
+            message("demo", f"{str(path)!r}, where no model was saved", "a folder", hint)
+        )
     tree = pa.load(path)
     if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
         raise _damaged(path)
@@ -521,7 +541,9 @@ FACTS: Final = {
 def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """What the demo knows of a run beside its tensors. Another program may have written it."""
     facts = tree.get("facts")
-    if not isinstance(facts, dict) or any(not isinstance(facts.get(k), t) for k, t in FACTS.items()):
+    if not isinstance(facts, dict) or any(
+        not isinstance(facts.get(k), t) for k, t in FACTS.items()
+    ):
         raise _damaged(path)
     return facts
 
@@ -589,7 +611,9 @@ def probe_elsewhere(path: Path, device: str) -> str:
     command = [sys.executable, "-c", code, root, str(path), device]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ProaError(f"[demo] the new process ended with status {done.returncode}:\n{done.stderr.strip()}")
+        raise ProaError(
+            f"[demo] the new process ended with status {done.returncode}:\n{done.stderr.strip()}"
+        )
     return done.stdout.strip()
 
 

@@ -55,7 +55,9 @@ def save(path: Any, tree: Any = None, /, **objects: Any) -> None:
         raise ArgumentError(message("save", "a tree and keywords", "one of both"))
     target = target_of("save", path)
     if target.exists() and not target.is_dir():
-        raise ArgumentError(message("save", f"the file {target}", "a folder, or a path that is free"))
+        raise ArgumentError(
+            message("save", f"the file {target}", "a folder, or a path that is free")
+        )
     writer = _Encoder()
     body = writer.encode(objects if objects or tree is None else tree, (), 0)
     is_new = not target.exists()
@@ -79,14 +81,18 @@ def load(path: Any, /, **objects: Any) -> Any:
     for name, thing in objects.items():
         if _method(thing, "load_state_dict") is None and _method(thing, "set_state") is None:
             given = f"{name} of type {type(thing).__name__}"
-            raise DtypeError(message("load", given, "an object with load_state_dict", "load(path)[name]"))
+            raise DtypeError(
+                message("load", given, "an object with load_state_dict", "load(path)[name]")
+            )
     tree = _read(target)
     missing = [n for n in objects if not isinstance(tree, dict) or n not in tree]
     if missing:
         there = list(tree) if isinstance(tree, dict) else f"a {type(tree).__name__}"
-        raise ArgumentError(message("load", f"the names {missing}", f"names of the checkpoint: {there}"))
+        raise ArgumentError(
+            message("load", f"the names {missing}", f"names of the checkpoint: {there}")
+        )
     for name, thing in objects.items():
-        (_method(thing, "load_state_dict") or _method(thing, "set_state"))(tree[name])  # type: ignore[misc]
+        (_method(thing, "load_state_dict") or _method(thing, "set_state"))(tree[name])
     return tree
 
 
@@ -111,7 +117,9 @@ class _Encoder:
 
     def encode(self, thing: Any, path: tuple[Any, ...], depth: int) -> Any:
         if depth > DEPTH_LIMIT:
-            raise ArgumentError(message("save", f"more than {DEPTH_LIMIT} levels", "a tree without cycles"))
+            raise ArgumentError(
+                message("save", f"more than {DEPTH_LIMIT} levels", "a tree without cycles")
+            )
         kind = type(thing)
         if thing is None or kind is bool or kind is str:
             return thing
@@ -128,13 +136,17 @@ class _Encoder:
             items = [self.encode(t, (*path, i), depth + 1) for i, t in enumerate(thing)]
             return items if isinstance(thing, list) else {"tuple": items}
         if isinstance(thing, Mapping):
-            rows = [[_key(k, path), self.encode(v, (*path, k), depth + 1)] for k, v in thing.items()]
+            rows = [
+                [_key(k, path), self.encode(v, (*path, k), depth + 1)] for k, v in thing.items()
+            ]
             return {"dict": rows}
         for name in ("state_dict", "get_state"):
             if (method := _method(thing, name)) is not None:
                 return self.encode(method(), path, depth + 1)
         given = f"{_dotted(path)} of type {type(thing).__name__}"
-        raise DtypeError(message("save", given, "tensors, numbers, strings, None, tuples, lists, dicts"))
+        raise DtypeError(
+            message("save", given, "tensors, numbers, strings, None, tuples, lists, dicts")
+        )
 
     def _number(self, number: Any, path: tuple[Any, ...]) -> Any:
         if type(number) is complex:
@@ -184,10 +196,14 @@ def _write(folder: Path, body: Any, tensors: dict[str, Any]) -> None:
             os.replace(temporary, folder / name)
             sync_folder(folder)
         head = {"format": FORMAT, "version": VERSION, "tensors": name, "tensors_sha256": digest}
-        text = json.dumps({**head, "tree_sha256": _text_digest(body), "tree": body}, allow_nan=False)
+        text = json.dumps(
+            {**head, "tree_sha256": _text_digest(body), "tree": body}, allow_nan=False
+        )
         if len(text) >= SIZE_LIMIT:
             given = f"a tree of {len(text):,} bytes of text"
-            raise ArgumentError(message("save", given, f"less than {SIZE_LIMIT:,}", "tensors for long lists"))
+            raise ArgumentError(
+                message("save", given, f"less than {SIZE_LIMIT:,}", "tensors for long lists")
+            )
         with replaced(folder / NAME) as inner:
             inner.write_text(text + "\n", encoding="ascii")
     except BaseException:
@@ -334,7 +350,12 @@ class _Decoder:
     def _mapping(self, rows: list[Any], depth: int) -> dict[Any, Any]:
         found: dict[Any, Any] = {}
         for row in rows:
-            if type(row) is not list or len(row) != 2 or type(row[0]) not in (str, int) or row[0] in found:
+            if (
+                type(row) is not list
+                or len(row) != 2
+                or type(row[0]) not in (str, int)
+                or row[0] in found
+            ):
                 raise _refused(self.folder, f"an item {row!r:.60}")
             found[row[0]] = self.decode(row[1], depth + 1)
         return found

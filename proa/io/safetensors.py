@@ -72,14 +72,18 @@ def save_file(
     if target.is_dir():
         raise ArgumentError(message("save_file", f"the folder {target}", "the path of a file"))
     rows = {
-        name: TensorSpec(dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes)
+        name: TensorSpec(
+            dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
+        )
         for name, a in arrays.items()
     }
     with replaced(target) as temporary:
         try:
             serialize_file(rows, str(temporary), texts)
         except SafetensorError as error:
-            raise OSError(message("save_file", f"{target}: {error}", "a file that can be written")) from error
+            raise OSError(
+                message("save_file", f"{target}: {error}", "a file that can be written")
+            ) from error
 
 
 def _arrays(tensors: Any) -> dict[str, Any]:
@@ -89,14 +93,18 @@ def _arrays(tensors: Any) -> dict[str, Any]:
     found = {}
     for name, value in tensors.items():
         if not isinstance(name, str) or name == METADATA:
-            raise ArgumentError(message("save_file", f"the name {name!r:.60}", "a string of your own"))
+            raise ArgumentError(
+                message("save_file", f"the name {name!r:.60}", "a string of your own")
+            )
         if type(value) is not Tensor and not isinstance(value, (np.ndarray, np.generic)):
             given = f"{name!r} of type {type(value).__name__}"
             raise DtypeError(message("save_file", given, "a tensor or a NumPy array"))
         of = dtypes.dtype(value.dtype)
         if of not in _STORED:
             given = f"{name!r} of {of.name}"
-            raise DtypeError(message("save_file", given, "a dtype that safetensors has", "two parts"))
+            raise DtypeError(
+                message("save_file", given, "a dtype that safetensors has", "two parts")
+            )
         host = value.numpy() if type(value) is Tensor else value
         found[name] = np.asarray(host, dtype=of.numpy, order="C")
     return found
@@ -136,7 +144,9 @@ def load_file(path: Any, device: Any = None) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise _refused(where, str(error)) from None
         if length > free_bytes():
-            raise FileError(message("load_file", f"{where} of {length:,} bytes", "a file that fits into memory"))
+            raise FileError(
+                message("load_file", f"{where} of {length:,} bytes", "a file that fits into memory")
+            )
         return {name: _tensor(file, start, p, home, name, where) for name, p in places.items()}
 
 
@@ -198,7 +208,9 @@ def _parsed(header: bytes, path: Path) -> dict[str, Any]:
 
 def strict_json(text: bytes) -> Any:
     """JSON in UTF-8 without NaN, infinities and repeated keys; ValueError otherwise."""
-    return json.loads(text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant)
+    return json.loads(
+        text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant
+    )
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -242,7 +254,7 @@ def _counts(given: Any) -> bool:
 def _tensor(file: BinaryIO, start: int, place: Place, device: Any, name: str, path: Path) -> Tensor:
     file.seek(start + place.start)
     raw = np.empty(place.end - place.start, np.uint8)
-    if file.readinto(memoryview(raw)) != raw.size:  # type: ignore[attr-defined]
+    if file.readinto(raw.data) != raw.size:  # type: ignore[attr-defined]
         raise _refused(path, f"{name!r:.60} cut off")
     if place.dtype is dtypes.bool_ and raw.size and raw.max() > 1:
         raise _refused(path, f"{name!r:.60} of bool with a byte that is neither 0 nor 1")

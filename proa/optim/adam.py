@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, final
 
-from proa.graph.node import Value
 from proa.ops import arithmetic as ar
 from proa.ops.functions import sqrt
-from proa.optim.optimizer import Group, Limits, Optimizer, Scalars
+from proa.optim.group import Group, Limits
+from proa.optim.optimizer import Optimizer, Scalars
 
 MEAN: Final = "exp_avg"
 SQUARE: Final = "exp_avg_sq"
 LARGEST: Final = "max_exp_avg_sq"
-_LIMITS: Final = {"lr": Limits(), "betas": Limits(0.0, 1.0), "eps": Limits(), "weight_decay": Limits()}
+_LIMITS: Final = {
+    "lr": Limits(),
+    "betas": Limits(0.0, 1.0),
+    "eps": Limits(),
+    "weight_decay": Limits(),
+}
 
 
 class _Adam(Optimizer):
@@ -29,7 +34,7 @@ class _Adam(Optimizer):
     def counts_steps(self, group: Group) -> bool:
         return True
 
-    def scalars(self, group: Group, numbers: Scalars, count: Value | None) -> Scalars:
+    def scalars(self, group: Group, numbers: Scalars, count: Any) -> Scalars:
         """The corrections multiply the rate and eps, not every element: with c = sqrt(1 - b2^t),
         lr / (1 - b1^t) m / (sqrt(v) / c + eps) = lr c / (1 - b1^t) m / (sqrt(v) + eps c)."""
         lr, b1, b2, eps = (numbers[n] for n in ("lr", "beta1", "beta2", "eps"))
@@ -43,7 +48,7 @@ class _Adam(Optimizer):
             found["decay"] = 1.0 - lr * decay if self.decoupled else decay
         return found
 
-    def formula(self, group: Group, p: Value, g: Value, slots: Scalars, k: Scalars) -> Value:
+    def formula(self, group: Group, p: Any, g: Any, slots: Scalars, k: Scalars) -> Any:
         if "decay" in k:
             p, g = (p * k["decay"], g) if self.decoupled else (p, g + k["decay"] * p)
         m, v = slots[MEAN], slots[SQUARE]
@@ -54,7 +59,9 @@ class _Adam(Optimizer):
         return p - m * k["rate"] / (sqrt(v) + k["eps"])
 
 
-def _defaults(lr: Any, betas: Any, eps: Any, weight_decay: Any, amsgrad: Any, maximize: Any) -> dict[str, Any]:
+def _defaults(
+    lr: Any, betas: Any, eps: Any, weight_decay: Any, amsgrad: Any, maximize: Any
+) -> dict[str, Any]:
     return {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay,
             "amsgrad": amsgrad, "maximize": maximize}  # fmt: skip
 

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
+from proa.compile.find import default_device
 from proa.dtypes import float32, float64, promote
 from proa.errors import ArgumentError, DtypeError, GradientError, message
 from proa.graph.build import Builder, current_sink, use_sink
 from proa.graph.graph import Graph, Role
-from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
 from proa.ops import arithmetic as ar
 from proa.ops import functions as fn
 from proa.ops import operators as op
 from proa.ops.primitive import apply, cast_to, number_of
 from proa.ops.structure import call
-from proa.optim.optimizer import NUMBER, _inner
+from proa.optim.group import NUMBER
+from proa.optim.optimizer import inner_dtype
 from proa.record.live import CAPTURE, NO_GRAD, thread, use_mode
 from proa.tensor import Tensor, put, rebind
-from proa.compile.find import default_device
 
 SMALL: Final = 1e-6
 
@@ -120,13 +120,15 @@ def _applied(graph: Graph, limit: Any, held: Sequence[Tensor]) -> tuple[Tensor, 
 def _refuse_nonfinite(name: str, total: Tensor) -> None:
     if thread.state.mode & CAPTURE:
         given = "error_if_nonfinite=True inside jit"
-        raise GradientError(message(name, given, "no reading while recording", "returning the norm"))
+        raise GradientError(
+            message(name, given, "no reading while recording", "returning the norm")
+        )
     if not bool(op.astype(fn.is_finite(total), bool)):
         given = f"gradients of norm {total.item()}"
         raise GradientError(message(name, given, "a finite norm", "error_if_nonfinite=False"))
 
 
-def _built(specs: Sequence[Spec], body: Callable[[Value, list[Value]], list[Any]]) -> Graph:
+def _built(specs: Sequence[Spec], body: Callable[[Any, list[Any]], list[Any]]) -> Graph:
     builder = Builder()
     with use_sink(builder):
         limit = builder.input(NUMBER, Role.SCALAR)
@@ -139,21 +141,21 @@ def _norm_graph(specs: tuple[Spec, ...], kind: float) -> Graph:
     """The total norm, then each gradient scaled. Narrow gradients are widened, scaled, rounded."""
     wide = float32
     for s in specs:
-        wide = promote(wide, _inner(s.dtype))
+        wide = promote(wide, inner_dtype(s.dtype))
 
-    def body(limit: Value, given: list[Value]) -> list[Any]:
-        inside = [cast_to(g, _inner(g.spec.dtype)).value for g in given]
+    def body(limit: Any, given: list[Any]) -> list[Any]:
+        inside = [cast_to(g, inner_dtype(g.spec.dtype)).value for g in given]
         parts = [cast_to(_part(g, kind), wide).value for g in inside if g.spec.size]
         total = _joined(parts, kind) if parts else cast_to(limit * 0.0, wide).value
         scale = limit / (cast_to(total, float64) + SMALL)
-        scale = op.where(1.0 < scale, 1.0, scale)
-        scaled = [cast_to(g * cast_to(scale, g.spec.dtype), s.dtype) for g, s in zip(inside, specs, strict=True)]
-        return [total, *scaled]
+        scale = op.where(scale > 1.0, 1.0, scale)
+        scaled = [g * cast_to(scale, g.spec.dtype) for g in inside]
+        return [total, *[cast_to(g, s.dtype) for g, s in zip(scaled, specs, strict=True)]]
 
     return _built(specs, body)
 
 
-def _part(g: Value, kind: float) -> Any:
+def _part(g: Any, kind: float) -> Any:
     if kind == float("inf"):
         return op.max(fn.abs(g))
     if kind == 2.0:
@@ -161,7 +163,7 @@ def _part(g: Value, kind: float) -> Any:
     return op.sum(fn.abs(g) if kind == 1.0 else ar.pow(fn.abs(g), kind))
 
 
-def _joined(parts: list[Value], kind: float) -> Any:
+def _joined(parts: list[Any], kind: float) -> Any:
     total: Any = parts[0]
     for part in parts[1:]:
         total = ar.maximum(total, part) if kind == float("inf") else total + part
@@ -172,7 +174,7 @@ def _joined(parts: list[Value], kind: float) -> Any:
 
 @lru_cache(maxsize=64)
 def _value_graph(specs: tuple[Spec, ...]) -> Graph:
-    def body(limit: Value, given: list[Value]) -> list[Any]:
+    def body(limit: Any, given: list[Any]) -> list[Any]:
         found = []
         for g in given:
             high = cast_to(limit, g.spec.dtype).value

@@ -1,4 +1,4 @@
-"""Loading an optimizer's state: everything is checked first, and all that is wrong is said at once."""
+"""Loading an optimizer's state: all is checked first, and all that is wrong is said at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from proa.graph.node import Value
 from proa.graph.spec import spec
 from proa.ops import operators as op
 from proa.ops.primitive import number_of
-from proa.optim.optimizer import _IGNORED, COUNT, STEP, Group, Optimizer, _inner
+from proa.optim.group import COUNT, Group
+from proa.optim.optimizer import IGNORED, STEP, Optimizer, inner_dtype
 from proa.record.live import NO_GRAD, thread, use_mode
 from proa.tensor import Tensor, derived, device_of, moved, put, rebind
 
@@ -21,8 +22,12 @@ def load(optimizer: Optimizer, given: Any) -> None:
     _check_groups(optimizer, groups, problems)
     rows = _checked_state(optimizer, state, problems) if not problems else []
     if problems:
-        text = "; ".join(problems[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise ArgumentError(message(optimizer.name, f"a state_dict that does not fit: {text}", "its own layout"))
+        text = "; ".join(problems[:20]) + (
+            f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+        )
+        raise ArgumentError(
+            message(optimizer.name, f"a state_dict that does not fit: {text}", "its own layout")
+        )
     before = [dict(g) for g in optimizer.param_groups]
     try:
         _assign_groups(optimizer, groups)
@@ -55,7 +60,9 @@ def _check_groups(optimizer: Optimizer, groups: list[Any], problems: list[str]) 
             problems.append(f'group {i} is no dict with a list "params"')
             continue
         if len(group["params"]) != len(own.params):
-            problems.append(f"group {i} has {len(group['params'])} parameters for {len(own.params)}")
+            problems.append(
+                f"group {i} has {len(group['params'])} parameters for {len(own.params)}"
+            )
         for name, value in group.items():
             problem = _option_problem(own, name, value)
             if problem:
@@ -70,13 +77,19 @@ def _option_problem(group: Group, name: Any, value: Any) -> str:
             return f"{name} {value!r:.40} where {len(held)} numbers are expected"
         for v in values:
             number = number_of(v.item() if type(v) is Tensor and v.size == 1 else v)
-            if number is None or isinstance(number, (bool, complex)) or not group.limits[name].allows(number):
+            if (
+                number is None
+                or isinstance(number, (bool, complex))
+                or not group.limits[name].allows(number)
+            ):
                 return f"{name} {value!r:.40} where {group.limits[name]}"
         return ""
     if name in group.flags:
-        return "" if type(value) is bool else f"{name} {value!r:.40} where True or False is expected"
+        return (
+            "" if type(value) is bool else f"{name} {value!r:.40} where True or False is expected"
+        )
     plain = isinstance(value, (bool, int, float, str, type(None)))
-    return "" if name == "params" or name in _IGNORED or plain else f"unknown option {name!r:.40}"
+    return "" if name == "params" or name in IGNORED or plain else f"unknown option {name!r:.40}"
 
 
 def _checked_state(
@@ -98,7 +111,7 @@ def _checked_row(
     optimizer: Optimizer, i: int, given: dict[Any, Any], problems: list[str]
 ) -> tuple[int, int | None, dict[str, Tensor]]:
     p = optimizer.params[i]
-    of = spec(p.shape, _inner(p.dtype))
+    of = spec(p.shape, inner_dtype(p.dtype))
     names = optimizer.possible_slots
     slots: dict[str, Tensor] = {}
     for name, value in given.items():
@@ -124,13 +137,21 @@ def _slot(value: Any, of: Any, p: Tensor) -> Tensor:
     return Tensor(derived(fresh, of))
 
 
-def _count(given: dict[Any, Any], i: int, has_slots: bool, optimizer: Optimizer, problems: list[str]) -> int | None:
+def _count(
+    given: dict[Any, Any], i: int, has_slots: bool, optimizer: Optimizer, problems: list[str]
+) -> int | None:
     """The number of steps; where the layout has none, any parameter with a slot has made one."""
     if STEP not in given:
         return 1 if has_slots else None
     step = given[STEP]
     number = number_of(step.item() if getattr(step, "size", None) == 1 else step)
-    if number is None or isinstance(number, (bool, complex)) or number < 0 or number != int(number) or number >= 2**53:
+    if (
+        number is None
+        or isinstance(number, (bool, complex))
+        or number < 0
+        or number != int(number)
+        or number >= 2**53
+    ):
         problems.append(f"state {i}: step {step!r:.40} where a count is expected")
         return None
     return int(number)
@@ -139,11 +160,13 @@ def _count(given: dict[Any, Any], i: int, has_slots: bool, optimizer: Optimizer,
 def _assign_groups(optimizer: Optimizer, groups: list[Any]) -> None:
     for group, own in zip(groups, optimizer.param_groups, strict=True):
         for name, value in group.items():
-            if name != "params" and name not in _IGNORED:
+            if name != "params" and name not in IGNORED:
                 own[name] = value
 
 
-def _assign_slots(optimizer: Optimizer, rows: list[tuple[int, int | None, dict[str, Tensor]]]) -> None:
+def _assign_slots(
+    optimizer: Optimizer, rows: list[tuple[int, int | None, dict[str, Tensor]]]
+) -> None:
     """Handles that exist are assigned into; counts are shared again by those that agree."""
     news = {i: (count, slots) for i, count, slots in rows}
     slots_of = optimizer._slots
@@ -180,7 +203,9 @@ def _assign_counts(slots_of: list[dict[str, Tensor]], counts: dict[int, int | No
             parts.setdefault(id(mine[STEP]), []).append(i)
     wanted = [counts.get(i) for i in range(len(slots_of))]
     fitting = all(len({wanted[i] for i in members}) == 1 for members in parts.values())
-    missing = any((n is None) != (STEP not in mine) for n, mine in zip(wanted, slots_of, strict=True))
+    missing = any(
+        (n is None) != (STEP not in mine) for n, mine in zip(wanted, slots_of, strict=True)
+    )
     if fitting and not missing:
         for members in parts.values():
             number = wanted[members[0]]

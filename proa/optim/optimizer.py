@@ -8,205 +8,36 @@ as `nesterov`, which decays are zero, which parameters have a gradient) shapes t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple, final
 
 import numpy as np
 
 from proa import dtypes
-from proa.dtypes import Dtype, float64, int64
+from proa.dtypes import Dtype, float64
 from proa.errors import ArgumentError, DtypeError, JitError, message
 from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph, Role
 from proa.graph.node import Value
-from proa.graph.spec import Spec, spec
+from proa.graph.spec import spec
 from proa.ops import operators as op
-from proa.ops.movement import concatenate, reshape, slice_, zeros
-from proa.ops.primitive import apply, cast_to, number_of
+from proa.ops.movement import concatenate, slice_, zeros
+from proa.ops.primitive import apply, cast_to
 from proa.ops.structure import call
+from proa.optim.group import COUNT, Group, Limits, number_handle, read_number
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, NO_GRAD, epoch, thread, use_mode
-from proa.tensor import Tensor, copy_of, derived, device_of, handle, moved, put, rebind, set_grad
+from proa.tensor import Tensor, copy_of, device_of, handle, moved, put, rebind, set_grad
 
-NUMBER: Final = spec((), float64)
-COUNT: Final = spec((), int64)
 NARROW: Final = frozenset({dtypes.float16, dtypes.bfloat16})
 STEP: Final = "step"
-_IGNORED: Final = frozenset({"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"})
-_PLAIN: Final = (bool, int, float, str, type(None))
-SMALL: Final = 4096
+IGNORED: Final = frozenset(
+    {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
+)
+SMALL: Final = 2048
 _KEPT_UPDATES: Final = 64
 
-Scalars = dict[str, Value]
-
-
-class Limits(NamedTuple):
-    """What a number may be: low <= number < high (<= if `closed`)."""
-
-    low: float = 0.0
-    high: float = float("inf")
-    closed: bool = False
-
-    def allows(self, number: float) -> bool:
-        below = number <= self.high if self.closed else number < self.high
-        return self.low <= number and below
-
-    def __str__(self) -> str:
-        return f"{self.low:g} <= number {'<=' if self.closed else '<'} {self.high:g}"
-
-
-# Numbers in handles.
-
-
-def _held(number: float | int, of: Spec) -> Tensor:
-    """A handle whose buffer is the Python number itself: at home on every device."""
-    return Tensor(Value(None, 0, of, number))
-
-
-def _read(held: Tensor) -> Any:
-    """Outside a recording the Python number, inside it the handle."""
-    if thread.state.mode & CAPTURE:
-        return held
-    buffer = held.value.buffer
-    return buffer if type(buffer) in (float, int) else held.item()
-
-
-def _write(op_name: str, name: str, held: Tensor, new: Any, limits: Limits) -> None:
-    number = number_of(new)
-    if number is not None:
-        value = Value(None, 0, NUMBER, _checked(op_name, name, number, limits))
-        if thread.state.mode & CAPTURE:
-            value = apply(reshape, (value,), shape=()).value
-    elif type(new) is Tensor and new.shape == () and new.dtype.kind in ("int", "float"):
-        with use_mode(NO_GRAD, True):
-            fresh = op.astype(new, float64)
-        value = derived(fresh, NUMBER)
-    else:
-        given = f"`{name}` {new!r:.60}"
-        raise DtypeError(message(op_name, given, "a real number or a tensor of 0 axes"))
-    rebind(held, value)
-
-
-def _checked(op_name: str, name: str, number: Any, limits: Limits) -> float:
-    if isinstance(number, (bool, complex)):
-        raise DtypeError(message(op_name, f"`{name}` {number!r}", "a real number"))
-    if not limits.allows(number):
-        raise ArgumentError(message(op_name, f"`{name}` {number!r}", str(limits)))
-    return float(number)
-
-
-# Groups.
-
-
-@final
-class Group(MutableMapping[str, Any]):
-    """Parameters with their own numbers and flags; reads and writes like PyTorch's dict.
-
-    `group["lr"]` is a Python float outside `jit` and a 0-d tensor inside; writing assigns into
-    the handle. `active` says which numbers take part: those that were ever not 0. `version`
-    counts changes of what is static.
-    """
-
-    __slots__ = ("op", "params", "numbers", "limits", "flags", "others", "active", "version")
-
-    def __init__(self, op_name: str, params: list[Tensor], options: dict[str, Any],
-                 limits: dict[str, Limits], always: frozenset[str]) -> None:  # fmt: skip
-        self.op = op_name
-        self.params = params
-        self.limits = limits
-        self.numbers: dict[str, tuple[Tensor, ...]] = {}
-        self.flags: dict[str, bool] = {}
-        self.others: dict[str, Any] = {}
-        self.active = dict.fromkeys(limits, False) | dict.fromkeys(always, True)
-        self.version = 0
-        for name, given in options.items():
-            if name in limits:
-                count = len(given) if isinstance(given, (tuple, list)) else 1
-                self.numbers[name] = tuple([_held(0.0, NUMBER) for _ in range(count)])
-            elif name != "initial_lr":
-                self.flags[name] = _flag(op_name, name, given)
-            self[name] = given
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "params":
-            return list(self.params)
-        held = self.numbers.get(name)
-        if held is None:
-            return self.flags[name] if name in self.flags else self.others[name]
-        return _read(held[0]) if name != "betas" else tuple([_read(h) for h in held])
-
-    def __setitem__(self, name: str, new: Any) -> None:
-        if name in self.numbers:
-            self._set_numbers(name, new)
-        elif name in self.flags:
-            self._set_static(self.flags, name, _flag(self.op, name, new))
-        elif name == "params":
-            raise ArgumentError(message(self.op, "new `params`", "another option", "opt.add_param_group"))
-        elif isinstance(name, str) and isinstance(new, _PLAIN):
-            self._set_static(self.others, name, new)
-        else:
-            given = f"option {name!r:.40} of type {type(new).__name__}"
-            known = ", ".join([*self.numbers, *self.flags])
-            raise ArgumentError(message(self.op, given, f"one of {known}, or a plain value"))
-
-    def _set_numbers(self, name: str, new: Any) -> None:
-        held = self.numbers[name]
-        news = new if name == "betas" else (new,)
-        if not isinstance(news, (tuple, list)) or len(news) != len(held):
-            raise ArgumentError(message(self.op, f"`{name}` {new!r:.60}", f"{len(held)} numbers"))
-        for n in news:
-            if number_of(n) is not None:
-                _checked(self.op, name, number_of(n), self.limits[name])
-        for h, n in zip(held, news, strict=True):
-            _write(self.op, name, h, n, self.limits[name])
-        if not self.active[name] and any(number_of(n) != 0 for n in news):
-            self._set_static(self.active, name, True)
-
-    def _set_static(self, table: dict[str, Any], name: str, new: Any) -> None:
-        if name in table and table[name] == new and type(table[name]) is type(new):
-            return
-        table[name] = new
-        self.version += 1
-        epoch.advance()
-
-    def __delitem__(self, name: str) -> None:
-        if name not in self.others:
-            raise ArgumentError(message(self.op, f"deleting {name!r:.40}", "an option of your own"))
-        del self.others[name]
-        self.version += 1
-        epoch.advance()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(["params", *self.numbers, *self.flags, *self.others])
-
-    def __len__(self) -> int:
-        return 1 + len(self.numbers) + len(self.flags) + len(self.others)
-
-    def __repr__(self) -> str:
-        return repr({k: v for k, v in self.items() if k != "params"} | {"params": len(self.params)})
-
-    def handles(self) -> dict[str, Tensor]:
-        """The handles of the numbers that take part; those of a pair are called beta1, beta2."""
-        rows: dict[str, Tensor] = {}
-        for name, held in self.numbers.items():
-            if not self.active[name]:
-                continue
-            if len(held) == 1:
-                rows[name] = held[0]
-            else:
-                rows.update({f"{name[:-1]}{i + 1}": h for i, h in enumerate(held)})
-        return rows
-
-    def static(self) -> tuple[Any, ...]:
-        """What shapes the program, beside the parameters."""
-        parts = (self.flags, self.active, self.others)
-        return tuple([tuple(part.items()) for part in parts])
-
-
-def _flag(op_name: str, name: str, given: Any) -> bool:
-    if type(given) is not bool:
-        raise DtypeError(message(op_name, f"`{name}` {given!r:.60}", "True or False"))
-    return given
+Scalars = dict[str, Any]  # a value is used with operators, which are attached to it
 
 
 class _Update(NamedTuple):
@@ -260,14 +91,14 @@ class Optimizer(ABC):
         """Whether the formula needs the number of steps."""
 
     @abstractmethod
-    def scalars(self, group: Group, numbers: Scalars, count: Value | None) -> Scalars:
+    def scalars(self, group: Group, numbers: Scalars, count: Any) -> Scalars:
         """What the formula needs of the numbers, in float64: computed once, rounded once.
 
         `numbers` holds those that take part; `count` is the number of this step, from 1.
         """
 
     @abstractmethod
-    def formula(self, group: Group, p: Value, g: Value, slots: Scalars, k: Scalars) -> Value:
+    def formula(self, group: Group, p: Any, g: Any, slots: Scalars, k: Scalars) -> Any:
         """The new parameter; replaces in `slots` what changes. `k` holds the scalars."""
 
     def check(self, group: Group) -> None:  # noqa: B027  (most need none)
@@ -282,7 +113,9 @@ class Optimizer(ABC):
             raise DtypeError(message(self.name, given, 'a dict with "params"'))
         params = _params_of(self.name, group["params"])
         own = {k: v for k, v in group.items() if k != "params"}
-        unknown = [k for k in own if k not in self.defaults and k not in _IGNORED and k != "initial_lr"]
+        unknown = [
+            k for k in own if k not in self.defaults and k not in IGNORED and k != "initial_lr"
+        ]
         if unknown:
             known = "options among " + ", ".join(self.defaults)
             raise ArgumentError(message(self.name, f"options {unknown}", known))
@@ -292,7 +125,7 @@ class Optimizer(ABC):
                 given = f"a parameter {p.value.spec.plain} twice"
                 raise ArgumentError(message(self.name, given, "each parameter in one group, once"))
             seen.add(id(p))
-        options = self.defaults | {k: v for k, v in own.items() if k not in _IGNORED}
+        options = self.defaults | {k: v for k, v in own.items() if k not in IGNORED}
         made = Group(self.name, params, options, self.limits, self.always)
         self.check(made)
         self._known = seen
@@ -365,7 +198,11 @@ class Optimizer(ABC):
         home = getattr(params[0].value.buffer, "device", None)
         if home is not None and home is not self._home:
             self._move(home)
-        key = (full, tuple([p.value.spec for p in params]), tuple([g.version for g in self.param_groups]))
+        key = (
+            full,
+            tuple([p.value.spec for p in params]),
+            tuple([g.version for g in self.param_groups]),
+        )
         update = self._updates.get(key)
         if update is None:
             going = [i for i, f in enumerate(full) if f]
@@ -392,12 +229,12 @@ class Optimizer(ABC):
     def _make_ready(self, going: Sequence[int]) -> None:
         """Slots of parameters met for the first time. Parameters that have taken part in the same
         steps share one count; where only some of them go on, those get a count of their own."""
-        fresh = _held(0, COUNT)
+        fresh = number_handle(0, COUNT)
         for i in going:
             group, slots, p = self._owners[i], self._slots[i], self.params[i]
             for name in self.slot_names(group):
                 if name not in slots:
-                    of = spec(p.shape, _inner(p.dtype))
+                    of = spec(p.shape, inner_dtype(p.dtype))
                     slots[name] = put(np.zeros(of.shape, of.dtype.numpy), of, device_of(p.value))
             if self.counts_steps(group):
                 slots.setdefault(STEP, fresh)
@@ -453,16 +290,16 @@ class Optimizer(ABC):
         found: dict[Any, list[int]] = {}
         for i in going:
             p, count = self.params[i], self._slots[i].get(STEP)
-            small = (id(self._owners[i]), id(count), _inner(p.dtype))
+            small = (id(self._owners[i]), id(count), inner_dtype(p.dtype))
             found.setdefault(small if 0 < p.size <= SMALL else i, []).append(i)
         return list(found.values())
 
     def _advance(self, members: Sequence[int], take: Any, give: Any, shared: _Shared) -> None:
         """Emits the update of parameters that are alike."""
         first = members[0]
-        group, inner = self._owners[first], _inner(self.params[first].dtype)
+        group, inner = self._owners[first], inner_dtype(self.params[first].dtype)
         names = self.slot_names(group)
-        rows: list[list[Value]] = []
+        rows: list[list[Any]] = []
         for i in members:
             p, held = self.params[i], self._slots[i]
             operands = [take(p, Role.PARAMETER), take(p.leaf.grad, Role.DATA)]  # type: ignore[union-attr]
@@ -487,9 +324,11 @@ class Optimizer(ABC):
         """
         state: dict[int, dict[str, Any]] = {}
         for i, (group, slots) in enumerate(zip(self._owners, self._slots, strict=True)):
-            row: dict[str, Any] = {n: copy_of(slots[n]) for n in self.slot_names(group) if n in slots}
+            row: dict[str, Any] = {
+                n: copy_of(slots[n]) for n in self.slot_names(group) if n in slots
+            }
             if row and self._shows_step():
-                row = {STEP: int(_read(slots[STEP])), **row}
+                row = {STEP: int(read_number(slots[STEP])), **row}
             if row:
                 state[i] = row
         groups, first = [], 0
@@ -525,7 +364,7 @@ class _Shared:
     def __init__(self, optimizer: Optimizer, take: Any, give: Any, rows: Any) -> None:
         self.optimizer = optimizer
         self.numbers: dict[int, Scalars] = {}
-        self.counts: dict[int, Value] = {}
+        self.counts: dict[int, Any] = {}
         self.made: dict[tuple[int, int], Scalars] = {}
         self.cast: dict[tuple[int, int, Dtype], Scalars] = {}
         for group, held in rows:
@@ -551,15 +390,15 @@ class _Shared:
         return self.cast[full]
 
 
-def _joined(values: Sequence[Value]) -> Value:
+def _joined(values: Sequence[Any]) -> Any:
     """Several values as one vector; one as it is."""
     if len(values) == 1:
         return values[0]
     flat = [op.reshape(v, (-1,)) for v in values]
-    return apply(concatenate, flat, axis=0).value  # type: ignore[no-any-return]
+    return apply(concatenate, flat, axis=0).value
 
 
-def _parted(value: Any, rows: Sequence[Sequence[Value]]) -> list[Any]:
+def _parted(value: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
     """The parts of a vector that `_joined` made, in their shapes."""
     if len(rows) == 1:
         return [value]
@@ -572,7 +411,7 @@ def _parted(value: Any, rows: Sequence[Sequence[Value]]) -> list[Any]:
     return parts
 
 
-def _inner(dtype: Dtype) -> Dtype:
+def inner_dtype(dtype: Dtype) -> Dtype:
     """The dtype of slots, in which the update is computed."""
     return dtypes.float32 if dtype in NARROW else dtype
 
@@ -588,7 +427,11 @@ def _groups_of(op_name: str, params: Any) -> list[dict[str, Any]]:
 
 
 def _listed(op_name: str, params: Any) -> list[Any]:
-    if type(params) is Tensor or isinstance(params, (str, bytes, dict)) or not isinstance(params, Iterable):
+    if (
+        type(params) is Tensor
+        or isinstance(params, (str, bytes, dict))
+        or not isinstance(params, Iterable)
+    ):
         hint = "[p]" if type(params) is Tensor else "model.parameters()"
         given = f"`params` of type {type(params).__name__}"
         raise DtypeError(message(op_name, given, "an iterable of tensors or of dicts", hint))

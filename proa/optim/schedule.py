@@ -50,7 +50,9 @@ class LRScheduler(ABC):
         """Sets the rates of the next epoch (or step: whatever is counted)."""
         if thread.state.mode & CAPTURE:
             given = "a schedule's step while a function is recorded"
-            raise JitError(message(self.name, given, "one outside", "schedule.step() after the call"))
+            raise JitError(
+                message(self.name, given, "one outside", "schedule.step() after the call")
+            )
         self.last_epoch += 1
         self._write()
 
@@ -74,7 +76,9 @@ class LRScheduler(ABC):
             raise DtypeError(message(self.name, f"a {type(state_dict).__name__}", "a dict"))
         missing = [k for k in ("last_epoch", "base_lrs", *self.stored) if k not in state_dict]
         if missing:
-            raise ArgumentError(message(self.name, f"a state_dict without {missing}", "its own layout"))
+            raise ArgumentError(
+                message(self.name, f"a state_dict without {missing}", "its own layout")
+            )
         epoch = as_int(self.name, "last_epoch", state_dict["last_epoch"])
         bases = state_dict["base_lrs"]
         if not isinstance(bases, (list, tuple)) or len(bases) != len(self.base_lrs):
@@ -140,7 +144,11 @@ class CosineAnnealingLR(LRScheduler):
     stored = ("T_max", "eta_min")
 
     def __init__(
-        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1  # noqa: N803
+        self,
+        optimizer: Optimizer,
+        T_max: int,  # noqa: N803  (PyTorch's name)
+        eta_min: float = 0.0,
+        last_epoch: int = -1,
     ) -> None:
         self.T_max = _positive("CosineAnnealingLR", "T_max", T_max)
         self.eta_min = _number("CosineAnnealingLR", "eta_min", eta_min)
@@ -167,7 +175,9 @@ class LinearLR(LRScheduler):
         self.end_factor = _number("LinearLR", "end_factor", end_factor)
         self.total_iters = _positive("LinearLR", "total_iters", total_iters)
         if not 0.0 < self.start_factor <= 1.0:
-            raise ArgumentError(message("LinearLR", f"start_factor {start_factor}", "0 < number <= 1"))
+            raise ArgumentError(
+                message("LinearLR", f"start_factor {start_factor}", "0 < number <= 1")
+            )
         if not 0.0 <= self.end_factor <= 1.0:
             raise ArgumentError(message("LinearLR", f"end_factor {end_factor}", "0 <= number <= 1"))
         super().__init__(optimizer, last_epoch)
@@ -206,7 +216,9 @@ class SequentialLR(LRScheduler):
         self.milestones = [_positive(name, "milestones", m) for m in milestones]
         for s in self.schedulers:
             if not isinstance(s, LRScheduler) or s.optimizer is not optimizer:
-                raise ArgumentError(message(name, f"{type(s).__name__}", "schedules of this optimizer"))
+                raise ArgumentError(
+                    message(name, f"{type(s).__name__}", "schedules of this optimizer")
+                )
         if len(self.schedulers) != len(self.milestones) + 1:
             given = f"{len(self.schedulers)} schedules and {len(self.milestones)} milestones"
             raise ArgumentError(message(name, given, "one milestone less than schedules"))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Final, final
 
 from proa.errors import ArgumentError, message
-from proa.graph.node import Value
 from proa.ops import operators as op
-from proa.optim.optimizer import Group, Limits, Optimizer, Scalars
+from proa.optim.group import Group, Limits
+from proa.optim.optimizer import Optimizer, Scalars
 
 BUFFER: Final = "momentum_buffer"
 
@@ -34,7 +34,8 @@ class SGD(Optimizer):
     """
 
     limits: ClassVar[dict[str, Limits]] = {
-        "lr": Limits(), "momentum": Limits(), "dampening": Limits(float("-inf")), "weight_decay": Limits(),
+        "lr": Limits(), "momentum": Limits(), "dampening": Limits(float("-inf")),
+        "weight_decay": Limits(),
     }  # fmt: skip
     possible_slots: ClassVar[frozenset[str]] = frozenset({BUFFER})
 
@@ -62,14 +63,14 @@ class SGD(Optimizer):
     def _shows_step(self) -> bool:
         return False
 
-    def scalars(self, group: Group, numbers: Scalars, count: Value | None) -> Scalars:
+    def scalars(self, group: Group, numbers: Scalars, count: Any) -> Scalars:
         found = dict(numbers)
         rest = found.pop("dampening", None)
         if rest is not None and count is not None:
             found["rest"] = op.where(count == 1.0, 1.0, 1.0 - rest)
         return found
 
-    def formula(self, group: Group, p: Value, g: Value, slots: Scalars, k: Scalars) -> Value:
+    def formula(self, group: Group, p: Any, g: Any, slots: Scalars, k: Scalars) -> Any:
         if "weight_decay" in k:
             g = g + k["weight_decay"] * p
         if BUFFER in slots:

@@ -13,7 +13,7 @@ from proa.graph.node import SCALAR_TYPES, Node, Value, line_of
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
 from proa.record.live import CAPTURE, SPENT, State, live_handles, supply, thread
 from proa.record.replay import Plan, cache, why_new
-from proa.transforms.reverse import saving, saving_entry
+from proa.transforms.reverse import saving, saving_entry, without_saving
 
 
 def read(value: Value) -> Any:
@@ -51,8 +51,8 @@ def compute(wanted: Sequence[Value]) -> None:
             raise JitError(message("read", "a value without contents", "a computed tensor"))
     if not values:
         return
-    spent, state.spent = state.spent, []
     _dispatch(values, state.device or default_device())
+    spent, state.spent = state.spent, []
     for node in spent:
         node.inputs = ()
         node.saved = ()
@@ -121,8 +121,8 @@ def _distinct(values: Iterable[Value]) -> list[Value]:
 
 
 def _extra(node: Node) -> Iterable[tuple[int, Any]]:
-    base = len(node.entry.params[0].outs)
-    return list(enumerate(node.entry.outs))[base:]
+    base = without_saving(node.entry)[0]
+    return list(enumerate(node.entry.outs))[len(base.outs) :]
 
 
 def _residuals(outputs: Sequence[Value]) -> list[Value] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from typing import Any, Final, final
@@ -88,6 +89,14 @@ class Cache:
 
 
 cache: Final = Cache()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock when this process was forked."""
+    cache.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def why_new(nodes: Sequence[Any], plans: Sequence[Plan]) -> tuple[str, Where]:

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 from proa.errors import GradientError, message
 from proa.graph.build import Builder, current_sink, use_sink
-from proa.graph.entry import Entry
+from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, Step
 from proa.graph.rewrite import constant_in, splice, sweep
 from proa.graph.spec import Spec
 from proa.ops.expand import COMPOSITE, Flattener, composite, expansion, flat
 from proa.ops.movement import zeros
-from proa.ops.primitive import Primitive, apply
-from proa.ops.structure import call
+from proa.ops.primitive import REGISTRY, Primitive
 from proa.transforms.jvp import add_tangents, pushforward
 
 
@@ -45,7 +44,7 @@ def _pullback(entry: Entry, wanted: tuple[int, ...], given: tuple[bool, ...]) ->
         operands = [builder.input(s) for s in entry.ins]
         results = [builder.input(s) for s in entry.outs]
         cts = [builder.input(s) if g else None for s, g in zip(entry.outs, given, strict=True)]
-        base, slots = _without_saving(entry)
+        base, slots = without_saving(entry)
         forward = _seed(builder, sink, base, slots, operands, results)
         count = len(base.outs)
         found = _cotangents(base, operands, results[:count], cts[:count], wanted)
@@ -205,8 +204,9 @@ def _saving_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, 
 
 
 saving = Primitive(
-    "saving", COMPOSITE, params=("entry", "graph", "steps"), rule=_saving_rule, retained=True,
-    expand=lambda *operands, entry, graph, steps: tuple(splice(current_sink(), graph, operands)),
+    "saving", COMPOSITE, params=("name", "given", "graph", "steps"), rule=_saving_rule,
+    expand=lambda *operands, graph, **rest: tuple(splice(current_sink(), graph, operands)),
+    retained=True,
     doc="A composite that also returns the interior results which its pullback reads.",
 )  # fmt: skip
 
@@ -217,8 +217,6 @@ def saving_entry(entry: Entry, wanted: tuple[int, ...]) -> Entry:
 
 
 def _saving_entry(entry: Entry, wanted: tuple[int, ...]) -> Entry:
-    from proa.graph.entry import intern_entry
-
     graph = expansion(entry)
     if graph is None or entry.primitive is saving:
         return entry
@@ -234,13 +232,17 @@ def _saving_entry(entry: Entry, wanted: tuple[int, ...]) -> Entry:
             slots += range(first, first + len(step.entry.outs))
         first += len(step.entry.outs)
     full = Graph(graph.inputs, graph.steps, graph.outputs + tuple(slots), graph.constants)
-    return intern_entry(saving.table, saving, (entry, full, steps), entry.ins)
+    params = (entry.primitive.name, entry.params, full, steps)
+    return intern_entry(saving.table, saving, params, entry.ins)
 
 
-def _without_saving(entry: Entry) -> tuple[Entry, tuple[int, ...]]:
-    if entry.primitive is saving:
-        return entry.params[0], entry.params[2]
-    return entry, ()
+def without_saving(entry: Entry) -> tuple[Entry, tuple[int, ...]]:
+    """The entry that a saving one stands for, and the steps whose results it saves."""
+    if entry.primitive is not saving:
+        return entry, ()
+    name, given, _, steps = entry.params
+    primitive = REGISTRY[name]
+    return intern_entry(primitive.table, primitive, given, entry.ins), steps
 
 
 def _seed(
