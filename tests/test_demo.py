@@ -16,24 +16,15 @@ from pathlib import Path
 import pytest
 
 ROOT = str(Path(__file__).parents[1])
-RUN = "import sys; sys.path.insert(0, sys.argv.pop(1)); from proa.cli.main import main; sys.exit(main())"
+RUN = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from proa.cli.main import main
+sys.exit(main())"""
 HIDE = "import sys; sys.modules[sys.argv.pop(1)] = None; "
-TINY = [
-    "--vocabulary",
-    "260",
-    "--context",
-    "16",
-    "--width",
-    "8",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--batch",
-    "4",
-    "--windows",
-    "12",
-]
+TINY = (
+    "--vocabulary 260 --context 16 --width 8 --layers 1 --heads 2 --batch 4 --windows 12"
+).split()
 HELD_FIGURES = ("bits_per_byte_before", "bits_per_byte_after", "bits_per_byte_trigram")
 
 
@@ -74,7 +65,7 @@ def text(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
-    """A run of 40 steps without a stop: its report, its folder and what it wrote to standard error."""
+    """A run of 40 steps without a stop: its report, its standard error, its folder."""
     out = tmp_path_factory.mktemp("trained") / "model"
     return *demo(text, out, "--steps", 40), out
 
@@ -324,6 +315,8 @@ BAD = [
     ["demo", "--device", "toaster"],
     ["demo", "--text", "/nothing/here"],
     ["demo", "--rate", "nan"],
+    ["demo", "--out", __file__],
+    ["demo", "--task", "digits", "--steps", "5"],
     ["demo", "--nonsense"],
     ["sample"],
     ["sample", "x", "--temperature", "-1"],
@@ -331,7 +324,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("words", BAD, ids=" ".join)
+@pytest.mark.parametrize("words", BAD, ids=lambda words: " ".join(words[:3]))
 def test_bad_arguments_are_one_line_and_status_2(words):
     out, err = proa(*words, status=2)
     assert out == "" and err.count("\n") == 1 and "error: " in err

@@ -86,20 +86,11 @@ def picture(
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     steps = range(1, len(training) + 1)
-    axes.plot(steps, training, color="#b8cbe0", linewidth=0.8, label="training, each step")
-    axes.plot(steps, smooth(training), color="#1f5a93", linewidth=1.6, label="training, smoothed")
-    axes.plot(
-        list(held_out),
-        list(held_out.values()),
-        "o-",
-        color="#c4521a",
-        markersize=5,
-        label="held out",
-    )
+    axes.plot(steps, training, color="#b8cbe0", lw=0.8, label="training, each step")
+    axes.plot(steps, smooth(training), color="#1f5a93", lw=1.6, label="training, smoothed")
+    axes.plot(*zip(*held_out.items(), strict=True), "o-", color="#c4521a", ms=5, label="held out")
     for name, level in levels.items():
-        axes.axhline(
-            level, color="#555555", linewidth=1, linestyle="--", label=f"{name}: {level:.2f}"
-        )
+        axes.axhline(level, color="#555555", lw=1, ls="--", label=f"{name}: {level:.2f}")
     axes.set(title=title, xlabel="step", ylabel="bits per byte")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

@@ -31,68 +31,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `proa demo`."""
     defaults = import_module("proa.examples.language").Settings()
     parser.epilog = EXAMPLES
-    add = parser.add_argument
-    add(
-        "--task",
-        choices=("language", "digits"),
-        default="language",
-        help="what to learn (default: language)",
-    )
-    add("--quiet", action="store_true", help="write only the results")
-    add(
-        "--json",
-        action="store_true",
-        help="write one JSON object with every figure, and nothing else",
-    )
-    add("--device", metavar="NAME", help="where to compute, such as numpy or xla")
-    add(
-        "--seed",
-        type=whole(0),
-        metavar="N",
-        help=f"where random numbers begin (default: {defaults.seed})",
-    )
-
-    add = parser.add_argument_group("language").add_argument
-    add(
-        "--out",
-        type=Path,
-        default=Path(OUT),
-        metavar="PATH",
-        help=f"folder to save in (default: {OUT})",
-    )
-    add("--text", metavar="PATH", help="a file or folder (default: Python's standard library)")
-    add(
-        "--steps", type=whole(1), metavar="N", help=f"steps of training (default: {defaults.steps})"
-    )
-    add(
-        "--stop-after",
-        type=whole(1),
-        metavar="N",
-        help="stop early and save, to go on with --resume",
-    )
-    add(
-        "--resume",
-        action="store_true",
-        help="go on with the run in --out, as if it had not stopped",
-    )
-    add(
-        "--dtype",
-        choices=("float32", "float64"),
-        help=f"of the parameters (default: {defaults.dtype})",
-    )
-    add("--jit", action=argparse.BooleanOptionalAction, default=None,
-        help="record the step once and replay it; the numbers are the same "
-        f"(default: {'--jit' if defaults.jit else '--no-jit'})")  # fmt: skip
-
-    add = parser.add_argument_group("sizes of the language model").add_argument
+    _add_common(parser.add_argument)
+    group = parser.add_argument_group("language")
+    _add_language(group.add_argument, defaults)
+    group = parser.add_argument_group("sizes of the language model")
     for name, what in SIZES.items():
         kind, mark = (rate, "X") if name == "rate" else (whole(1), "N")
-        add(
-            f"--{name}",
-            type=kind,
-            metavar=mark,
-            help=f"{what} (default: {getattr(defaults, name)})",
-        )
+        text = f"{what} (default: {getattr(defaults, name)})"
+        group.add_argument(f"--{name}", type=kind, metavar=mark, help=text)
+
+
+def _add_common(add: Callable[..., Any]) -> None:
+    add("--task", choices=("language", "digits"), default="language", help="what to learn")
+    add("--quiet", action="store_true", help="write only the results")
+    add("--json", action="store_true", help="write one JSON object, with every figure, and no more")
+    add("--device", metavar="NAME", help="where to compute, such as numpy or xla")
+    add("--seed", type=whole(0), metavar="N", help="where random numbers begin")
+
+
+def _add_language(add: Callable[..., Any], defaults: Any) -> None:
+    out = f"folder to save in, where an older model is replaced (default: {OUT})"
+    jit = f"record the step once and replay it, with equal numbers (default: {defaults.jit})"
+    add("--out", type=Path, metavar="PATH", help=out)
+    add("--text", metavar="PATH", help="a file or folder (default: Python's standard library)")
+    add("--steps", type=whole(1), metavar="N", help=f"of training (default: {defaults.steps})")
+    add("--stop-after", type=whole(1), metavar="N", help="stop early, to go on with --resume")
+    add("--resume", action="store_true", default=None, help="go on with the run in --out")
+    add("--dtype", choices=("float32", "float64"), help=f"(default: {defaults.dtype})")
+    add("--jit", action=argparse.BooleanOptionalAction, default=None, help=jit)
 
 
 SIZES: Final = {
@@ -105,6 +71,7 @@ SIZES: Final = {
     "rate": "the highest learning rate",
     "windows": "held-out windows that are judged",
 }
+LANGUAGE: Final = ("out", "text", "steps", "stop_after", "resume", "dtype", "jit", *SIZES)
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
@@ -119,27 +86,43 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 
 def _language(options: Any, parser: Any, show: Show) -> tuple[dict[str, Any], bool]:
     language = import_module("proa.examples.language")
-    chosen = {
-        k: v for k, v in vars(options).items() if v is not None and hasattr(language.Settings, k)
-    }
-    settings = _accept(parser, lambda: _settings(language, options, chosen))
+    out = options.out or Path(OUT)
+    settings = _accept(parser, lambda: _settings(language, options, out))
     if settings.text is not None and not os.path.exists(settings.text):
         parser.error(f"argument --text: there is nothing at {settings.text!r}")
-    report = language.run(settings, options.out, show, resume=options.resume)
+    if not _writable(out):
+        parser.error(f"argument --out: {str(out)!r} is no folder that can be written")
+    report = language.run(settings, out, show, resume=bool(options.resume))
     return report, report["reload"]["equal"]
 
 
-def _settings(language: Any, options: Any, chosen: dict[str, Any]) -> Any:
+def _settings(language: Any, options: Any, out: Path) -> Any:
+    given = {k: v for k, v in vars(options).items() if v is not None}
+    chosen = {k: v for k, v in given.items() if hasattr(language.Settings, k)}
+    if "text" in chosen:
+        chosen["text"] = os.path.abspath(chosen["text"])
     chosen["device"] = str(device(options.device) if options.device else default_device())
     if options.resume:
-        return language.settings_to_resume(options.out, chosen)
+        return language.settings_to_resume(out, chosen)
     return language.Settings(**chosen).check()
 
 
+def _writable(path: Path) -> bool:
+    """Whether a folder can be written, or made: known before the training, not after it."""
+    there = path.absolute()
+    while not there.exists():
+        there = there.parent
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
 def _digits(options: Any, parser: Any, show: Show) -> tuple[dict[str, Any], bool]:
+    for name in LANGUAGE:
+        if getattr(options, name) is not None:
+            parser.error(f"argument --{name.replace('_', '-')}: not for --task digits")
+    if options.device:
+        _accept(parser, lambda: device(options.device))
     digits = import_module("proa.examples.digits")
-    report = digits.run(show, device=options.device, seed=options.seed)
-    return report, True
+    return digits.run(show, device=options.device, seed=options.seed), True
 
 
 def _accept(parser: Any, make: Callable[[], Any]) -> Any:

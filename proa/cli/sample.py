@@ -20,37 +20,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `proa sample`."""
     parser.epilog = EXAMPLES
     add = parser.add_argument
+    bold = "1 draws as the model says, less is bolder, 0 takes the most probable (default: 0.8)"
     add("path", type=Path, metavar="PATH", help="the folder that `proa demo` wrote")
-    add("--prompt", default="def ", metavar="TEXT", help="the text to go on with (default: 'def ')")
-    add(
-        "--tokens", type=whole(1), default=200, metavar="N", help="how many to write (default: 200)"
-    )
-    add("--temperature", type=rate, default=0.8, metavar="X",
-        help="1 draws as the model says, less is bolder, 0 takes the most probable (default: 0.8)")  # fmt: skip
-    add("--top-k", type=whole(0), default=40, metavar="K",
-        help="draw among the K most probable tokens, 0 for all (default: 40)")  # fmt: skip
-    add(
-        "--seed",
-        type=whole(0),
-        default=0,
-        metavar="N",
-        help="another seed, another text (default: 0)",
-    )
-    add("--device", default=None, metavar="NAME", help="where to compute, such as numpy or xla")
+    add("--prompt", default="def ", metavar="TEXT", help="to go on with (default: 'def ')")
+    add("--tokens", type=whole(1), default=200, metavar="N", help="to write (default: 200)")
+    add("--temperature", type=rate, default=0.8, metavar="X", help=bold)
+    add("--top-k", type=whole(0), default=40, metavar="K", help="of these, 0: all (default: 40)")
+    add("--seed", type=whole(0), default=0, metavar="N", help="another seed, another text")
+    add("--device", metavar="NAME", help="where to compute, such as numpy or xla")
 
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Write the text; the exit status."""
     language = import_module("proa.examples.language")
-    model, tokenizer = language.load(options.path, options.device or str(default_device()))
+    device = options.device or str(default_device())
+    model, tokenizer = language.load(options.path, device)
     out = sys.stdout
     if hasattr(out, "reconfigure"):
         out.reconfigure(errors="replace")
     out.write(options.prompt)
-    pieces = language.stream(
-        model, tokenizer, options.prompt,
-        tokens=options.tokens, temperature=options.temperature, top_k=options.top_k, seed=options.seed,
-    )  # fmt: skip
+    how = {name: getattr(options, name) for name in ("tokens", "temperature", "top_k", "seed")}
+    pieces = language.stream(model, tokenizer, options.prompt, **how)
     for piece in pieces:
         out.write(piece)
         out.flush()

@@ -89,7 +89,7 @@ class Net(nn.Module):
 
 
 def digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """The pictures and digits to learn from, and those held out: one fifth, after a fixed shuffle."""
+    """Pictures and digits to learn from, and one fifth held out, after a fixed shuffle."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:

@@ -51,18 +51,13 @@ def run(settings: Settings, out: Path, show: Show, *, resume: bool = False) -> d
         clock = Clock()
         show.say("reading the text and learning byte pairs")
         text = Text.of(settings)
-        show.say(
-            f"text      {text.corpus.source}: {len(text.corpus.train):,} bytes in {text.corpus.files} files,"
-        )
-        show.say(
-            f"          {len(text.corpus.held_out):,} more held out; {text.tokenizer.size} tokens"
-        )
+        show.say(f"text      {text}")
         clock.lap("prepare")
 
         learner = Learner(settings, text)
         if resume:
             learner.restore(out, text)
-        show.say(f"model     {learner.size:,} parameters on {settings.device}, {settings.dtype}")
+        show.say(f"model     {learner}")
         learner.judge(text.exam)
         clock.lap("judge")
         interrupted = learner.train(text, show)
@@ -251,6 +246,10 @@ class Text:
         exam = Exam.of(found.held_out, tokenizer, trigram, settings)
         return cls(found, tokenizer, ids, exam, trigram.bits_per_byte(found.held_out))
 
+    def __str__(self) -> str:
+        learn, held = len(self.corpus.train), len(self.corpus.held_out)
+        return f"{self.corpus.source}, {learn:,} bytes to learn from, {held:,} held out"
+
     @property
     def bytes_per_token(self) -> float:
         """How long a token is, on the average."""
@@ -269,7 +268,7 @@ class Text:
             "bytes_to_learn": len(self.corpus.train),
             "bytes_held_out": len(self.corpus.held_out),
             "bytes_judged": self.exam.size,
-            "vocabulary": self.tokenizer.size,
+            "tokens": self.tokenizer.size,
             "bytes_per_token": self.bytes_per_token,
             "bits_per_byte_trigram": self.exam.trigram,
             "bits_per_byte_trigram_on_all": self.trigram,
@@ -304,6 +303,11 @@ class Learner:
         self.held_out: dict[int, float] = {}
         self.busy = 0.0
         self.steps_here = 0
+
+    def __str__(self) -> str:
+        config, settings = self.model.config, self.settings
+        sizes = f"{config.layers} layers of width {config.width}, {config.vocabulary} tokens"
+        return f"{self.size:,} parameters: {sizes}; {settings.dtype} on {settings.device}"
 
     @property
     def size(self) -> int:
@@ -415,7 +419,7 @@ class Learner:
 
 
 def _schedule(optimizer: Any, steps: int) -> Any:
-    """The learning rate rises for the first twentieth, and falls along a cosine to a twentieth."""
+    """The learning rate rises for the first twentieth, and then falls along a cosine."""
     warm = max(1, steps // 20)
     rise = optim.LinearLR(optimizer, start_factor=1 / (warm + 1), total_iters=warm)
     fall = optim.CosineAnnealingLR(optimizer, T_max=max(1, steps - warm))
@@ -514,7 +518,7 @@ def _load(path: Path, device: str) -> tuple[GPT, bpe.Tokenizer, Any]:
             raise _damaged(path) from error
         config = replace(settings.config, vocabulary=tokenizer.size)
         # Nothing is made that is larger than what was read.
-        if config.least_parameters > sum(tensor.size for tensor in tree["model"].values()):
+        if config.least_parameters > sum(p.size for p in tree["model"].values()):
             raise _damaged(path)
         model = GPT(config).to(settings.dtype)
         model.load_state_dict(tree["model"])
@@ -528,24 +532,31 @@ def _checkpoint(path: Path) -> dict[str, Any]:
             message("demo", f"{str(path)!r}, where no model was saved", "a folder", hint)
         )
     tree = pa.load(path)
-    if not isinstance(tree, dict) or not isinstance(tree.get("model"), dict):
+    model = tree.get("model") if isinstance(tree, dict) else None
+    if not isinstance(model, dict) or not all(isinstance(p, pa.Tensor) for p in model.values()):
         raise _damaged(path)
-    return tree
+    return tree  # type: ignore[no-any-return]
 
 
 FACTS: Final = {
-    "settings": dict, "tokenizer": str, "text": str, "losses": list, "held_out": dict, "probe": np.ndarray,
-}  # fmt: skip
+    "settings": dict,
+    "tokenizer": str,
+    "text": str,
+    "losses": list,
+    "held_out": dict,
+    "probe": np.ndarray,
+}
 
 
 def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """What the demo knows of a run beside its tensors. Another program may have written it."""
     facts = tree.get("facts")
-    if not isinstance(facts, dict) or any(
-        not isinstance(facts.get(k), t) for k, t in FACTS.items()
+    whole = isinstance(facts, dict) and all(isinstance(facts.get(k), t) for k, t in FACTS.items())
+    if not whole or any(
+        type(x) is not float for x in (*facts["losses"], *facts["held_out"].values())
     ):
         raise _damaged(path)
-    return facts
+    return facts  # type: ignore[no-any-return]
 
 
 def _settings(path: Path, facts: Mapping[str, Any]) -> Settings:
@@ -654,8 +665,8 @@ def tell(report: Mapping[str, Any], learner: Learner, show: Show) -> None:
     seconds = sum(report["seconds"].values())
     show.say()
     show.result(
-        f"held out  {after:.3f} bits per byte after {report['steps_done']} steps, {before:.3f} before; "
-        f"3-gram {trigram:.3f}, which the model {verdict}"
+        f"held out  {after:.3f} bits per byte after {report['steps_done']} steps, "
+        f"{before:.3f} before; 3-gram {trigram:.3f}, which the model {verdict}"
     )
     equal = "the same loss, bit for bit" if report["reload"]["equal"] else "ANOTHER LOSS"
     show.result(f"saved     {report['path']}; loaded again in a new process: {equal}")

@@ -214,14 +214,11 @@ class Optimizer(ABC):
 
     def _move(self, home: Any) -> None:
         """Slots, counts and numbers follow the parameters to another device."""
-        known = self._home
         self._home = home
-        if known is None or known == home:
-            return
         tensors = [t for slots in self._slots for t in slots.values()]
         tensors += [h for g in self.param_groups for held in g.numbers.values() for h in held]
         for t in {id(t): t for t in tensors}.values():
-            if hasattr(t.value.buffer, "device"):
+            if getattr(t.value.buffer, "device", home) != home:
                 rebind(t, moved(t, home).value)
 
     # What is made when it is first needed.
