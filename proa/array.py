@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar, final
 
 import numpy as np
 
-from proa import dtypes
+from proa import dtypes, dunders  # noqa: F401  (operators stand before methods)
 from proa.compile.backend import Device
 from proa.compile.find import backend, backend_names, default_device
 from proa.compile.find import device as as_device

@@ -8,6 +8,7 @@ have no aliases: writing makes a new value and binds the handle to it.
 from __future__ import annotations
 
 import operator
+import warnings
 from dis import opmap
 from functools import cache
 from sys import _getframe, getrefcount
@@ -24,8 +25,9 @@ from proa.ops.arithmetic import lt, select
 from proa.ops.indexing import dynamic_slice, dynamic_update, gather, scatter
 from proa.ops.movement import broadcast, flip, permute, reshape
 from proa.ops.primitive import apply, as_number, cast_to, number_of, value_of
-from proa.record.live import NO_GRAD, thread
+from proa.record.live import NO_GRAD, caller, thread
 from proa.shapes import Shape
+from proa.tensor import Tensor, assign
 
 
 class Window(NamedTuple):
@@ -148,8 +150,6 @@ def setitem(x: Any, index: Any, new: Any) -> None:
     >>> x.tolist()
     [[1.0, 2.0], [0.0, 1.0]]
     """
-    from proa.tensor import assign
-
     if x.leaf is not None and x.leaf.stops and not thread.state.mode & NO_GRAD:
         given = "a leaf that requires grad"
         raise GradientError(
@@ -529,8 +529,29 @@ def is_part(x: Any) -> bool:
 
 def warn_if_part(x: Any) -> None:
     """`y = x[0]; y += 1` leaves x alone, which is said once at the line."""
-    from proa.tensor import warn_if_view
-
     held, view = _trace(x)
-    if held and view is not None:
-        warn_if_view(view)  # type: ignore[arg-type]
+    where = caller(1)
+    if not held or view is None or where in _WARNED:
+        return
+    _WARNED.add(where)
+    warnings.warn(
+        "[in place] given a part or another view of a tensor, which is a value of its own here; "
+        "the tensor it was taken from keeps its value, try x[i] += ...",
+        UserWarning,
+        stacklevel=3,
+    )
+
+
+_WARNED: Final[set[Any]] = set()
+
+
+def _setitem(self: Any, index: Any, new: Any) -> None:
+    """x[index] = new: the handle x holds the changed value from now on."""
+    count = getrefcount(self)
+    refuse_temporary(self, count)
+    warn_if_part(self)
+    setitem(self, index, new)
+
+
+Tensor.__getitem__ = getitem  # type: ignore[method-assign]
+Tensor.__setitem__ = _setitem  # type: ignore[method-assign]

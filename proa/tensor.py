@@ -1,14 +1,12 @@
 """`Tensor`: a re-bindable handle on a value. What people hold.
 
-The operators are generated from one text (`_BINARY`), because this is the hot path: recording
-`x * y` makes one node, one value and one handle, and computes nothing.
+Operators, indexing, derivatives and methods are attached by the rooms that define them
+(`dunders`, `autograd`, `indexing`, `array`); they are declared here for type checkers.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
-from sys import _getframe, getrefcount
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import ref
 
@@ -19,27 +17,22 @@ from proa.compile.backend import Device
 from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype
-from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
 from proa.graph.node import SCALAR_TYPES, Node, Value
-from proa.graph.spec import Spec, spec
-from proa.ops import arithmetic as ar
+from proa.graph.spec import Spec
 from proa.ops import operators as op
-from proa.ops.primitive import number_of
 from proa.record.boundary import read
 from proa.record.live import (  # noqa: I001
     epoch,
     CAPTURE,
-    DEBUG,
     NO_GRAD,
     Leaf,
     State,
-    caller,
     supply,
     thread,
     use_mode,
 )  # fmt: skip
-from proa.record.tape import Tape, record_backward, stops
+from proa.record.tape import stops
 
 
 @final
@@ -275,28 +268,21 @@ class Tensor:
     def bool(self) -> Tensor:
         return self.astype(dtypes.bool_)
 
-    # Indexing and writing.
-
-    def __getitem__(self, index: Any) -> Tensor:
-        from proa.indexing import getitem
-
-        return getitem(self, index)  # type: ignore[no-any-return]
-
-    def __setitem__(self, index: Any, new: Any) -> None:
-        from proa.indexing import refuse_temporary, setitem, warn_if_part
-
-        count = getrefcount(self)
-        refuse_temporary(self, count)
-        warn_if_part(self)
-        setitem(self, index, new)
-
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         import proa
 
         return proa
 
-    if TYPE_CHECKING:  # what `_generate` and `proa.array.attach` give to the class
+    if TYPE_CHECKING:  # what `dunders`, `autograd`, `indexing` and `array` give to the class
         data: Any
+
+        def __getitem__(self, index: Any) -> Tensor: ...
+        def __setitem__(self, index: Any, new: Any) -> None: ...
+        def backward(
+            self, gradient: Any = None, retain_graph: bool = False, create_graph: bool = False
+        ) -> None: ...
+        def register_hook(self, hook: Any) -> Any: ...
+        def retain_grad(self) -> None: ...
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...
@@ -484,7 +470,10 @@ def rebind(tensor: Tensor, value: Value) -> None:
         state.capture.wrote(tensor)
     leaf = tensor.leaf
     if leaf is not None and leaf.stops:
+        source = value
         value = Value(value.node, value.index, value.spec.with_grad(), value.buffer, leaf)
+        if state.mode & CAPTURE:
+            state.capture.copied(value, source)
     tensor.value = value
     if value.buffer is None:
         state.handles.append(ref(tensor))
@@ -603,108 +592,4 @@ def is_grad_enabled() -> bool:
     return not thread.state.mode & NO_GRAD
 
 
-# The generated operators.
-
-_BINARY: Final = '''
-def {name}(a, b):
-    va = a.value
-    if type(b) is Tensor:
-        vb = b.value
-    else:
-        of = va.spec.scalars.get(type(b))
-        if of is None:
-            return slow(a, b)
-        vb = Value(None, 0, of, b)
-    entry = pairs.get((va.spec, vb.spec))
-    state = thread.state
-    if entry is None or state.mode:
-        return slow(a, b)
-    frame = _getframe(1)
-    code = frame.f_code
-    where = caller(2) if inside.get(code, True) else (code, frame.f_lasti)
-    made = Tensor(Value(Node(entry.plain, (va, vb), where, state.scope), 0, entry.out))
-    handles = state.handles
-    handles.append(ref(made))
-    if len(handles) > state.limit:
-        overflow(state)
-    return made
-'''
-
-_PLAIN = {"add": ar.add, "sub": ar.sub, "mul": ar.mul, "truediv": ar.div,
-          "eq": ar.eq, "lt": ar.lt, "le": ar.le}  # fmt: skip
-
-
-def _generate() -> None:
-    op.attach_operators(Tensor)
-    for name, primitive in _PLAIN.items():
-        function = op.BINARY.get(name) or op.COMPARE[name]
-        setattr(Tensor, f"__{name}__", _fast(f"__{name}__", primitive, function))
-    for name, function in op.BINARY.items():
-        setattr(Tensor, f"__i{name}__", _in_place(name, function))
-
-
-def _fast(name: str, primitive: Any, function: Any) -> Any:
-    from proa.record.boundary import overflow
-    from proa.record.live import _INSIDE
-
-    forward = op._forward(function)
-
-    def slow(a: Any, b: Any) -> Any:
-        found = forward(a, b)
-        if found is not NotImplemented and type(found) is Tensor:
-            node = found.value.node
-            if node is not None and node.entry.primitive is primitive:
-                _remember(primitive, a, b, node)
-        return found
-
-    space = {
-        "Tensor": Tensor, "Value": Value, "Node": Node, "pairs": primitive.pairs, "slow": slow,
-        "thread": thread, "ref": ref, "_getframe": _getframe, "inside": _INSIDE, "caller": caller,
-        "overflow": overflow,
-    }  # fmt: skip
-    exec(compile(_BINARY.format(name=name), __file__, "exec"), space)  # noqa: S102
-    return space[name]
-
-
-def _remember(primitive: Any, a: Any, b: Any, node: Node) -> None:
-    """The entry for these two specs, where no operand had to be cast."""
-    va = a.value.spec
-    vb = b.value.spec if type(b) is Tensor else va.scalars.get(type(b))
-    if vb is None or va.dtype is not vb.dtype or va.weak or vb.weak:
-        return
-    from proa.graph.entry import intern_entry
-
-    primitive.pairs[va, vb] = intern_entry(primitive.table, primitive, (), (va, vb))
-
-
-def _in_place(name: str, function: Any) -> Any:
-    def change(self: Tensor, other: Any) -> Any:
-        if not op._is_operand(other):
-            return NotImplemented
-        warn_if_view(self)
-        return assign(self, function(self, other), f"{name} in place")
-
-    return change
-
-
-def warn_if_view(tensor: Tensor) -> None:
-    """`y = x[0]; y += 1` leaves x alone here; in PyTorch it would not: said once at the line."""
-    node = tensor.value.node
-    if node is None or node.entry.primitive.name not in _VIEWS:
-        return
-    where = caller(1)
-    if where not in _WARNED:
-        _WARNED.add(where)
-        warnings.warn(
-            "[in place] given a part or another view of a tensor, which is a value of its own here; "
-            "the tensor it was taken from keeps its value, try x[i] += ...",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-_VIEWS: Final = frozenset({"dynamic_slice", "slice", "permute", "gather"})
-_WARNED: Final[set[Any]] = set()
-_generate()
 supply(handle=Tensor, put=_put_constant)
-_ = (number_of, spec, as_dtype, DEBUG, Tape, record_backward)

@@ -22,10 +22,8 @@ sys.path.insert(0, sys.argv.pop(1))
 from proa.cli.main import main
 sys.exit(main())"""
 HIDE = "import sys; sys.modules[sys.argv.pop(1)] = None; "
-TINY = (
-    "--vocabulary 260 --context 16 --width 8 --layers 1 --heads 2 --batch 4 --windows 12"
-).split()
-HELD_FIGURES = ("bits_per_byte_before", "bits_per_byte_after", "bits_per_byte_trigram")
+SIZES = {"vocabulary": 260, "context": 16, "width": 8, "layers": 1, "heads": 2, "batch": 4}
+TINY = [f"--{name}={size}" for name, size in {**SIZES, "windows": 12}.items()]
 
 
 def start(*words, hide=None, **environment):

@@ -1,4 +1,4 @@
-"""The documents are true: every file has its line, every link leads somewhere, every example runs."""
+"""The documents are true: files have their line, links lead somewhere, examples run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def name_of(page: Path) -> str:
 
 
 def git(*arguments: str) -> list[str]:
-    found = subprocess.run(["git", "ls-files", "-z", *arguments], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        ["git", "ls-files", "-z", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
     if found.returncode:
         pytest.skip("not a git checkout")
     return [name for name in found.stdout.split("\0") if name]
@@ -48,11 +50,15 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{name_of(page)} links to {target}"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if "```python" in p.read_text("utf-8")], ids=name_of)
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if "```python" in p.read_text("utf-8")], ids=name_of
+)
 def test_examples_run(page: Path, tmp_path: Path) -> None:
     """All examples of a page in order, in a process of their own; warnings are errors."""
     script = tmp_path / "example.py"
-    script.write_text("\n".join(EXAMPLE.findall(page.read_text(encoding="utf-8"))), encoding="utf-8")
+    script.write_text(
+        "\n".join(EXAMPLE.findall(page.read_text(encoding="utf-8"))), encoding="utf-8"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = subprocess.run(
         [sys.executable, "-W", "error", str(script)],

@@ -40,6 +40,6 @@ def test_the_promotion_table_is_current() -> None:
 
 
 def test_no_mutation_is_stale() -> None:
-    """Each text that is to be replaced occurs exactly once, and the tests that must catch it exist."""
+    """Each text that is to be replaced occurs exactly once; the tests that must catch it exist."""
     lines = run("mutate.py", "--list").splitlines()
     assert len([line for line in lines if line[:2].strip().isdigit()]) >= 20

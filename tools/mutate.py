@@ -37,6 +37,14 @@ def fault(what: str, file: str, old: str, new: str, *tests: str) -> Fault:
     return Fault(what, file, ((old, new),), tests)
 
 
+ONE_OF = """def one_of(v: Value, known: dict[Value, int]) -> Value:
+    if type(v.buffer) not in SCALAR_TYPES or v in known:
+        return v
+    return next((k for k in known if k.spec is v.spec and k.buffer == v.buffer), v)
+
+
+"""
+
 FAULTS = (
     fault(
         "a sign in a derivative (cos)", "proa/ops/functions.py",
@@ -64,13 +72,9 @@ FAULTS = (
     Fault(
         "numbers merged by value", "proa/record/key.py",
         (
-            ("i = leaf.get(v)", "v = _MERGED.setdefault((v.spec, v.buffer), v) "
-             "if type(v.buffer) in SCALAR_TYPES else v\n            i = leaf.get(v)"),
-            ("    append(None)\n", "    _MERGED.clear()\n    append(None)\n"),
-            ("        slots = tuple(\n", "        known = {(v.spec, v.buffer): i for v, i in number.items() "
-             "if type(v.buffer) in SCALAR_TYPES}\n        slots = tuple(\n"),
-            ("else number[v]\n", "else number[v] if v in number else known[v.spec, v.buffer]\n"),
-            ("def _serial(node: Node)", "_MERGED: dict[Any, Any] = {}\n\n\ndef _serial(node: Node)"),
+            ("i = leaf.get(v)", "v = one_of(v, leaf)\n            i = leaf.get(v)"),
+            ("else number[v]\n", "else number[one_of(v, number)]\n"),
+            ("def _serial(node: Node)", ONE_OF + "def _serial(node: Node)"),
         ),
         ("tests/test_optim.py::test_a_rate_that_equals_eps_makes_no_new_program",
          "tests/test_programs.py", "-k", "eps or corrections"),
@@ -98,14 +102,14 @@ FAULTS = (
     ),
     fault(
         "a spent tape is not cut", "proa/record/boundary.py",
-        "        node.inputs = ()\n", "        pass\n",
-        "tests/test_memory.py", "-k", "kept_losses or running_total or thousand",
+        "(v.node.spent or _is_flat(v.node))", "False",
+        "tests/test_memory.py", "-k", "kept_losses or running_total",
     ),
     fault(
         "weak numbers decide the dtype", "proa/dtypes.py",
         "    if weak.rank <= strong.rank:\n        return strong\n",
         "    if weak.rank <= strong.rank:\n        return promote(strong, weak)\n",
-        "tests/test_array.py",
+        "tests/test_array.py", "-k", "unary or binary",
     ),
     fault(
         "argmax takes the last of equal elements", "proa/ops/reductions.py",
@@ -123,7 +127,7 @@ FAULTS = (
         "ties of max do not share the gradient", "proa/ops/reductions.py",
         "return apply(sum_, (ones * dx,), axes=axes) / count",
         "return apply(sum_, (ones * dx,), axes=axes)",
-        "tests/test_laws.py", "-k", "max",
+        "tests/test_golden.py", "-k", "max_ties",
     ),
     fault(
         "a rotation constant of threefry", "proa/ops/creation.py",
@@ -137,7 +141,8 @@ FAULTS = (
     ),
     fault(
         "no_grad is ignored", "proa/record/live.py",
-        "if mode & NO_GRAD:\n                entry = entry.plain", "if False:\n                entry = entry.plain",
+        "            if mode & NO_GRAD:\n                entry = entry.plain\n",
+        "            pass\n",
         "tests/test_jit.py", "-k", "modes",
     ),
     fault(
@@ -149,12 +154,12 @@ FAULTS = (
         "simplify drops a slice that cuts", "proa/transforms/simplify.py",
         "return _same_spec(step, operands) if all(s == 1 for s in strides) else None",
         "return operands[0] if all(s == 1 for s in strides) else None",
-        "tests/test_indexing.py", "tests/test_composites.py", "-k", "pool or reading",
+        "tests/test_graph.py", "tests/test_random.py",
     ),
     fault(
         "the key of a program without its results", "proa/record/key.py",
         "    flat += [first[v.node] + v.index for v in outputs]\n", "",
-        "tests/test_equalities.py", "-k", "now_and_then",
+        "tests/test_equalities.py", "-k", "jit_gives_the_bits and mlp",
     ),
     fault(
         "of two cotangents of one value the last one counts", "proa/transforms/reverse.py",
@@ -163,10 +168,9 @@ FAULTS = (
         "tests/test_composites.py", "-k", "first_derivatives",
     ),
     fault(
-        "a NumPy array is shared at the door", "proa/backends/numpy/backend.py",
-        'np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)',
-        "np.asarray(array, dtype=spec.dtype.numpy), spec)",
-        "tests/test_array.py", "-k", "copied",
+        "a view of a tensor that can be written to", "proa/backends/numpy/backend.py",
+        "        view.flags.writeable = False\n", "",
+        "tests/test_recording.py", "-k", "copies or copied or door or view",
     ),
     fault(
         "a generator that is not advanced", "proa/random.py",
@@ -189,7 +193,8 @@ def stale(of: Fault, root: Path = ROOT) -> str:
     for old, _ in of.edits:
         if text.count(old) != 1:
             return f"{of.file} has {text.count(old)} times {old!r:.80}"
-    gone = [t for t in of.tests if t.startswith("tests/") and not (root / t.split("::")[0]).is_file()]
+    files = [t.split("::")[0] for t in of.tests if t.startswith("tests/")]
+    gone = [name for name in files if not (root / name).is_file()]
     return f"no file {gone[0]}" if gone else ""
 
 
@@ -239,9 +244,8 @@ def tried(of: Fault, folder: Path, clean: dict[tuple[str, ...], bool]) -> tuple[
         status, text = run_tests(folder, of.tests)
     finally:
         (folder / of.file).write_text(before, encoding="utf-8")
-    if status == FAILED:
-        return "caught", text
-    return ("missed", text) if status == 0 else (f"no test failed, pytest ended with {status}", text)
+    verdicts = {FAILED: "caught", 0: "missed"}
+    return verdicts.get(status, f"no test failed, pytest ended with {status}"), text
 
 
 def chosen(only: Sequence[int]) -> list[tuple[int, Fault]]:

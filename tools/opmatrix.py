@@ -28,9 +28,7 @@ NONE = "-"  # what the operation cannot have, by what it is
 def load_operations() -> dict[str, Any]:
     """The registry after every module that declares operations was imported."""
     for package in ("proa.ops", "proa.transforms", "proa.capture", "proa.nn", "proa.optim"):
-        folder = ROOT / Path(*package.split("."))
-        if not folder.is_dir():
-            continue
+        folder = ROOT.joinpath(*package.split("."))
         import_module(package)
         for module in pkgutil.walk_packages([str(folder)], f"{package}."):
             import_module(module.name)
@@ -44,6 +42,13 @@ def xla_names() -> set[str]:
     from proa.backends.xla.backend import EMITTERS
 
     return set(EMITTERS)
+
+
+def kernels() -> set[str]:
+    """What the backend `numpy` runs on kernels prepared from specs."""
+    from proa.backends.numpy.kernels import TABLE
+
+    return set(TABLE)
 
 
 def derivative_of(op: Any) -> str:
@@ -77,6 +82,8 @@ def batch_of(op: Any) -> str:
 
 def numpy_of(op: Any) -> str:
     """What runs on `numpy`."""
+    if op.name in kernels():
+        return "prepared"
     if op.meaning is not None:
         return "meaning"
     return "expansion" if op.expand is not None else HOLE

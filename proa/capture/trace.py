@@ -53,13 +53,22 @@ class Capture:
 
     def saw(self, handle: Tensor) -> None:
         v = handle.value
-        if v.buffer is not None and v not in self.readers and v not in self.inside:
+        if v.buffer is None or v in self.readers or v in self.inside:
+            return
+        written = self.before.get(id(handle))
+        if written is None or written[1] is v:  # else it holds what the recording put there
             self.readers[v] = ref(handle)
 
     def derived(self, made: Value, source: Tensor) -> None:
+        """`made` is the value of `source`, seen on or off the tape."""
         self.saw(source)
-        if made.buffer is not None:
-            self.origin[made] = source.value
+        self.copied(made, source.value)
+
+    def copied(self, made: Value, source: Value) -> None:
+        if source in self.inside:
+            self.inside.add(made)
+        elif made.buffer is not None:
+            self.origin[made] = source
 
     def wrote(self, handle: Tensor) -> None:
         v = handle.value

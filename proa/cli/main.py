@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Final, NoReturn
 
-from proa import __version__
+import proa
 
 COMMANDS: Final = {
     "demo": "train, evaluate, sample, save and reload a model on this machine",
@@ -85,7 +85,7 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"proa {__version__}")
+    parser.add_argument("--version", action="version", version=f"proa {proa.__version__}")
     choices = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands = {}
     for name, what in COMMANDS.items():

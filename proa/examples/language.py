@@ -290,9 +290,7 @@ class Learner:
 
     def __init__(self, settings: Settings, text: Text) -> None:
         self.settings = settings
-        pa.manual_seed(settings.seed)
-        config = replace(settings.config, vocabulary=text.tokenizer.size)
-        self.model = GPT(config).to(settings.dtype)
+        self.model = _new_model(settings, text.tokenizer)
         tables = [p for p in self.model.parameters() if p.ndim > 1]
         vectors = [p for p in self.model.parameters() if p.ndim <= 1]
         groups = [{"params": tables, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -416,6 +414,14 @@ class Learner:
             "bits_per_byte_before": self.held_out[steps[0]],
             "bits_per_byte_after": self.held_out[steps[-1]],
         }
+
+
+def _new_model(settings: Settings, tokenizer: bpe.Tokenizer) -> GPT:
+    """A model on the settings' device, with the same numbers there as on any other."""
+    pa.manual_seed(settings.seed)
+    with pa.device("numpy"):
+        model = GPT(replace(settings.config, vocabulary=tokenizer.size))
+    return model.to(settings.dtype).to(settings.device)  # type: ignore[no-any-return]
 
 
 def _schedule(optimizer: Any, steps: int) -> Any:
@@ -550,11 +556,12 @@ FACTS: Final = {
 
 def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """What the demo knows of a run beside its tensors. Another program may have written it."""
-    facts = tree.get("facts")
+    facts: Any = tree.get("facts")
     whole = isinstance(facts, dict) and all(isinstance(facts.get(k), t) for k, t in FACTS.items())
-    if not whole or any(
-        type(x) is not float for x in (*facts["losses"], *facts["held_out"].values())
-    ):
+    if not whole:
+        raise _damaged(path)
+    numbers = (*facts["losses"], *facts["held_out"].values())
+    if any(type(number) is not float for number in numbers):
         raise _damaged(path)
     return facts  # type: ignore[no-any-return]
 

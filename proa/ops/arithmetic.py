@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from proa.dtypes import bool_
 from proa.graph.spec import Spec, spec
 from proa.ops.families.elementwise import ELEMENTWISE, elementwise, factors, to_bool, unbroadcast
 from proa.ops.primitive import (

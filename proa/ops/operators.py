@@ -72,12 +72,13 @@ def divide(x: Any, y: Any) -> Any:
 
 
 def floor_divide(x: Any, y: Any) -> Any:
-    """x / y rounded down. Integers by zero give 0."""
+    """x / y rounded down. Integers by zero give 0, floats infinity or NaN."""
     x, y = promoted(ar.div, (x, y))
     quotient = ar.div(x, y)
     if not x.value.spec.dtype.is_inexact:
         return quotient
-    return fn.floor(ar.div(x - ar.rem(x, y), y) + 0.5)
+    exact = fn.floor(ar.div(x - ar.rem(x, y), y) + 0.5)
+    return ar.select(fn.is_finite(exact), exact, fn.floor(quotient))
 
 
 def power(x: Any, y: Any) -> Any:

@@ -239,7 +239,7 @@ def promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     found = _promoted(primitive, operands)
     if None not in specs and all(a is b for a, b in zip(operands, found, strict=True)):
         primitive.met.add(specs)
-        if len(specs) == 1 and not primitive.params:
+        if len(specs) == 1 and primitive.promotes and not primitive.params:
             of: Any = specs[0]
             primitive.singles[of] = intern_entry(primitive.table, primitive, (), (of,))
     return found

@@ -196,7 +196,7 @@ class Optimizer(ABC):
         if True not in full:
             return None
         home = getattr(params[0].value.buffer, "device", None)
-        if home is not None and home is not self._home:
+        if home is not None and home != self._home:
             self._move(home)
         key = (
             full,

@@ -22,7 +22,7 @@ CAPTURE: Final = 2
 DEBUG: Final = 4
 
 _LIBRARY: Final = str(Path(__file__).parent.parent)
-_INSIDE: Final[dict[CodeType, bool]] = {}
+inside_table: Final[dict[CodeType, bool]] = {}
 _EXAMPLES: Final = str(Path(__file__).parent.parent / "examples")
 
 
@@ -170,11 +170,11 @@ def use_mode(bits: int, on: bool) -> Iterator[None]:
 
 
 def inside_library(code: CodeType) -> bool:
-    known = _INSIDE.get(code)
+    known = inside_table.get(code)
     if known is None:
         name = code.co_filename
         known = name.startswith(_LIBRARY) and not name.startswith(_EXAMPLES)
-        _INSIDE[code] = known
+        inside_table[code] = known
     return known
 
 
