@@ -14,6 +14,7 @@ from proa.graph.entry import intern_entry
 from proa.graph.node import Node, Value
 from proa.ops import arithmetic as ar
 from proa.ops import operators as op
+from proa.ops.contraction import dot
 from proa.record.boundary import overflow
 from proa.record.live import caller, inside_table, thread
 from proa.tensor import Tensor
@@ -45,7 +46,7 @@ def {name}(a, b):
 
 _FAST: Final = {
     "add": ar.add, "sub": ar.sub, "mul": ar.mul, "truediv": ar.div, "eq": ar.eq, "lt": ar.lt,
-    "le": ar.le,
+    "le": ar.le, "matmul": dot,
 }  # fmt: skip
 
 
@@ -54,10 +55,8 @@ def _fast(name: str, primitive: Any, function: Any) -> Any:
 
     def slow(a: Any, b: Any) -> Any:
         found = forward(a, b)
-        if type(found) is Tensor:
-            node = found.value.node
-            if node is not None and node.entry.primitive is primitive:
-                _remember(primitive, a, b)
+        if type(found) is Tensor and found.value.node is not None:
+            _remember(primitive, found.value.node, a, b)
         return found
 
     space = {
@@ -69,12 +68,14 @@ def _fast(name: str, primitive: Any, function: Any) -> Any:
     return space[name]
 
 
-def _remember(primitive: Any, a: Any, b: Any) -> None:
-    """The entry for these two specs, where no operand had to be cast."""
-    va = a.value.spec
-    vb = b.value.spec if type(b) is Tensor else va.scalars.get(type(b))
-    if vb is not None and va.dtype is vb.dtype and not va.weak and not vb.weak:
-        primitive.pairs[va, vb] = intern_entry(primitive.table, primitive, (), (va, vb))
+def _remember(primitive: Any, node: Node, a: Any, b: Any) -> None:
+    """The entry for these two specs, where the operands went in as they are."""
+    if node.entry.primitive is not primitive or node.inputs[0] is not a.value:
+        return
+    if type(b) is Tensor and node.inputs[1] is not b.value:
+        return
+    specs = tuple([v.spec for v in node.inputs])
+    primitive.pairs[specs] = intern_entry(primitive.table, primitive, node.entry.params, specs)
 
 
 op.attach_operators(Tensor)

@@ -20,7 +20,7 @@ from proa.capture.trace import Recording, StaticNumber, record
 from proa.compile.find import default_device
 from proa.dtypes import Dtype, weak_dtype
 from proa.errors import DtypeError, JitError, message
-from proa.graph.entry import Entry, intern_entry
+from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Value, line_of
 from proa.graph.spec import Spec, spec
 from proa.ops.structure import call
@@ -258,13 +258,12 @@ class _Plan:
     __slots__ = (
         "name", "plan", "specs", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
-        "call_entry", "kept",
+        "fixed", "single", "slow_writes", "fast_writes", "kept",
     )  # fmt: skip
 
     def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
         self.name = name
         self.confirmed = False
-        self.call_entry: dict[Any, Entry] = {}
         work, capture = recording.work, recording.capture
         self.key = work.key
         self._bind_inputs(recording, sources)
@@ -285,6 +284,7 @@ class _Plan:
         self.constants: list[tuple[int, Any]] = []
         capture, leaves = recording.capture, recording.work.leaves
         self.width = len(leaves)
+        self.fixed: list[Any] = [None] * self.width
         for i, leaf in enumerate(leaves):
             v = capture.source(leaf)
             if v in sources:
@@ -295,6 +295,8 @@ class _Plan:
                 self.from_numbers.append((i, v.buffer, v))
             else:
                 self.constants.append((i, v.buffer))
+        for i, b in [*[n[:2] for n in self.from_numbers], *self.constants]:
+            self.fixed[i] = b
 
     def _bind_outputs(self, recording: Recording, sources: dict[Value, int]) -> None:
         slot = {(v.node, v.index): i for i, v in enumerate(recording.outputs)}
@@ -322,6 +324,13 @@ class _Plan:
             target: Any = sources[old] if old in sources and t.leaf is None else t
             self.writes.append((target, *place(v), v.spec))
         self.fills = recording.fills
+        self.single = len(self.results) == 1 and self.structure == _ALONE
+        self.slow_writes = [w for w in self.writes if w[1] != "slot" or isinstance(w[0], int)]
+        self.fast_writes = [
+            (t, at, of.with_grad() if _stops(t) else of.plain, t.leaf if _stops(t) else None)
+            for t, kind, at, of in self.writes
+            if kind == "slot" and not isinstance(t, int)
+        ]
 
     # Whether it fits.
 
@@ -381,15 +390,11 @@ class _Plan:
     # Replaying.
 
     def replay(self, given: _Arguments) -> Any:
-        buffers: list[Any] = [None] * self.width
+        buffers = self.fixed.copy()
         for i, a in self.from_args:
             buffers[i] = given.buffer(a)
         for i, h, _ in self.from_handles:
             buffers[i] = h.value.buffer
-        for i, number, _ in self.from_numbers:
-            buffers[i] = number
-        for i, buffer in self.constants:
-            buffers[i] = buffer
         for b in buffers:
             if b is None:
                 compute(self._waiting(given))
@@ -397,7 +402,7 @@ class _Plan:
         if self.wants_grad and not thread.state.mode & NO_GRAD:
             return self._record_call(given, buffers)
         found = self.plan(buffers) if self.plan is not None else []
-        return self._finish(given, [Value(None, 0, s, b) for s, b in zip(self._out_specs(), found, strict=True)])
+        return self._finish_computed(given, found)
 
     def _out_specs(self) -> Sequence[Spec]:
         return self.plan.graph.output_specs() if self.plan is not None else ()
@@ -424,6 +429,34 @@ class _Plan:
         outs = thread.state.emit(entry, tuple(inputs))
         return self._finish(given, [t.value for t in outs])
 
+    def _finish_computed(self, given: _Arguments, found: list[Any]) -> Any:
+        """The hot path of `_finish`: state that the program wrote, results that it computed."""
+        if self.slow_writes:
+            specs = self._out_specs()
+            values = [Value(None, 0, s, b) for s, b in zip(specs, found, strict=True)]
+            return self._finish(given, values)
+        outs = [self._computed(given, kind, at, of, found) for kind, at, of in self.results]
+        for tensor, at, of, leaf in self.fast_writes:
+            tensor.value = Value(None, 0, of, found[at], leaf)
+        for leaf, _, after in self.fills:
+            leaf.full = after
+        if self.single:
+            return outs[0]
+        return self._unpacked(outs)
+
+    def _computed(self, given: _Arguments, kind: str, at: Any, of: Spec, found: list[Any]) -> Any:
+        if kind == "slot":
+            return Tensor(Value(None, 0, of, found[at], SPENT if of.grad else None))
+        if kind == "arg":
+            return given.leaves[at]
+        return at if kind in ("static", "handle") else Tensor(at)
+
+    def _unpacked(self, outs: list[Any]) -> Any:
+        result, printed = tree.unflatten(self.structure, outs)
+        for values, sep, end in printed:
+            print(*values, sep=sep, end=end)
+        return result
+
     def _finish(self, given: _Arguments, values: list[Value]) -> Any:
         """Assigns state, sets which gradients are full, and builds the result."""
         news = [self._value(given, kind, at, values) for _, kind, at, _ in self.writes]
@@ -433,10 +466,7 @@ class _Plan:
             _set(tensor, v, of)
         for leaf, _, after in self.fills:
             leaf.full = after
-        result, printed = tree.unflatten(self.structure, outs)
-        for values, sep, end in printed:
-            print(*values, sep=sep, end=end)
-        return result
+        return self._unpacked(outs)
 
     def _value(self, given: _Arguments, kind: str, at: Any, values: list[Value]) -> Value:
         if kind == "slot":
@@ -467,6 +497,13 @@ def _set(tensor: Tensor, v: Value, of: Spec) -> None:
         from weakref import ref
 
         thread.state.handles.append(ref(tensor))
+
+
+def _stops(tensor: Tensor) -> bool:
+    return tensor.leaf is not None and tensor.leaf.stops
+
+
+_ALONE = tree.flatten((0, []))[1]
 
 
 def _device_of(buffers: Sequence[Any]) -> Any:

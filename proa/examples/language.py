@@ -421,7 +421,7 @@ def _new_model(settings: Settings, tokenizer: bpe.Tokenizer) -> GPT:
     pa.manual_seed(settings.seed)
     with pa.device("numpy"):
         model = GPT(replace(settings.config, vocabulary=tokenizer.size))
-    return model.to(settings.dtype).to(settings.device)  # type: ignore[no-any-return]
+    return model.to(settings.dtype).to(settings.device)
 
 
 def _schedule(optimizer: Any, steps: int) -> Any:
@@ -541,7 +541,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     model = tree.get("model") if isinstance(tree, dict) else None
     if not isinstance(model, dict) or not all(isinstance(p, pa.Tensor) for p in model.values()):
         raise _damaged(path)
-    return tree  # type: ignore[no-any-return]
+    return tree
 
 
 FACTS: Final = {
@@ -563,7 +563,7 @@ def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     numbers = (*facts["losses"], *facts["held_out"].values())
     if any(type(number) is not float for number in numbers):
         raise _damaged(path)
-    return facts  # type: ignore[no-any-return]
+    return facts
 
 
 def _settings(path: Path, facts: Mapping[str, Any]) -> Settings:
