@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from enum import Enum
+from operator import is_
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, final
 
@@ -56,14 +57,15 @@ _NAMES: dict[CodeType, tuple[str, ...]] = {}
 
 @final
 class Walk:
-    """The fingerprint of some objects, what it keeps alive, and whether it may change unseen."""
+    """The fingerprint of some objects, what it keeps alive, and the containers that may change
+    unseen, each with what it held."""
 
     __slots__ = ("parts", "kept", "plain", "seen")
 
     def __init__(self, objects: list[Any]) -> None:
         self.parts: list[Any] = []
         self.kept: list[Any] = []
-        self.plain = False
+        self.plain: list[tuple[Any, list[Any]]] = []
         self.seen: set[int] = set()
         for o in objects:
             self.add(o, 0)
@@ -87,17 +89,17 @@ class Walk:
         elif kind is tuple:
             self._items("tuple", iter(o), depth)
         elif kind in (list, set, frozenset):
-            self.plain = True
+            self.plain.append((o, list(o)))
             self._items(kind.__name__, iter(o), depth)
         elif kind is dict:
-            self.plain = True
+            self.plain.append((o, [*o, *o.values()]))
             self._mapping("dict", o, depth)
         elif isinstance(o, Enum):
             self.parts.append((kind, o.name))
         elif hasattr(kind, "jit_fields"):
             self._mapping(kind, o.jit_fields(), depth)
         elif _is_record(o, kind):
-            self.plain = True
+            self.plain.append((o.__dict__, [*o.__dict__, *o.__dict__.values()]))
             self.parts.append(id(o))
             self._mapping(kind, o.__dict__, depth)
         elif isinstance(o, MethodType):
@@ -134,33 +136,37 @@ _FOREIGN = frozenset({"builtins", "numpy", "threading", "_thread", "proa", "coll
 class Skeleton:
     """Finds out whether anything static has changed since the last call.
 
-    `token()` is the same number as long as nothing has. While the objects are the same, the epoch
-    stands still and no plain container is among them, that is one comparison.
+    `token()` is the same number as long as nothing has. While the objects are the same and the
+    epoch stands still, that is one comparison, and one of each plain container with what it held.
     """
 
-    __slots__ = ("reach", "objects", "count", "plain", "number", "tokens", "walk")
+    __slots__ = ("reach", "objects", "count", "number", "tokens", "walk")
 
     def __init__(self, reach: Callable[[], list[Any]]) -> None:
         self.reach = reach
         self.objects: list[Any] = []
         self.count = -1
-        self.plain = True
         self.number = -1
         self.tokens: dict[tuple[Any, ...], int] = {}
         self.walk: Any = None
 
+    def _unchanged(self) -> bool:
+        for container, held in self.walk.plain:
+            now = [*container, *container.values()] if type(container) is dict else list(container)
+            if not _same(now, held):
+                return False
+        return True
+
     def token(self) -> int:
         objects = self.reach()
-        same = len(objects) == len(self.objects) and all(map(_is, objects, self.objects))
-        if same and self.count == epoch.count and not self.plain:
+        if self.count == epoch.count and _same(objects, self.objects) and self._unchanged():
             return self.number
         self.objects, self.count = objects, epoch.count
         walk = Walk(objects)
-        self.plain = walk.plain
         self.walk = walk
         self.number = self.tokens.setdefault(tuple(walk.parts), len(self.tokens))
         return self.number
 
 
-def _is(a: Any, b: Any) -> bool:
-    return a is b
+def _same(a: list[Any], b: list[Any]) -> bool:
+    return len(a) == len(b) and all(map(is_, a, b))

@@ -541,7 +541,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     model = tree.get("model") if isinstance(tree, dict) else None
     if not isinstance(model, dict) or not all(isinstance(p, pa.Tensor) for p in model.values()):
         raise _damaged(path)
-    return tree
+    return tree  # type: ignore[no-any-return]
 
 
 FACTS: Final = {
@@ -563,7 +563,7 @@ def _facts(path: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     numbers = (*facts["losses"], *facts["held_out"].values())
     if any(type(number) is not float for number in numbers):
         raise _damaged(path)
-    return facts
+    return facts  # type: ignore[no-any-return]
 
 
 def _settings(path: Path, facts: Mapping[str, Any]) -> Settings:
