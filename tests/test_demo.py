@@ -17,7 +17,8 @@ import pytest
 
 ROOT = str(Path(__file__).parents[1])
 RUN = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, sys.argv.pop(1))
 from proa.cli.main import main
 sys.exit(main())"""
@@ -142,6 +143,20 @@ def test_float64_runs(text, tmp_path):
     assert report["reload"]["equal"]
 
 
+def test_xla_gives_the_same_losses(trained, text, tmp_path):
+    short = ("--steps", 40, "--stop-after", 20, "--device", "xla")
+    report, _ = demo(text, tmp_path / "xla", *short)
+    assert furthest(report["losses"], trained[0]["losses"][:20]) < 1e-5
+    wide = ("--steps", 50, "--dtype", "float64")
+    numpy, _ = demo(text, tmp_path / "numpy", *wide)
+    xla, _ = demo(text, tmp_path / "xla", *wide, "--device", "xla")
+    assert furthest(numpy["losses"], xla["losses"]) < 1e-9
+
+
+def furthest(a, b):
+    return max(abs(x - y) for x, y in zip(a, b, strict=True))
+
+
 def test_resume_refuses_another_run(trained, text, tmp_path):
     _, _, out = trained
     _, err = proa("demo", "--resume", "--out", out, "--steps", 50, status=2)
@@ -208,6 +223,11 @@ def test_sample_streams_and_is_reproducible(trained):
     other, _ = proa("sample", out, "--prompt", "def ", "--tokens", 30, "--seed", 4)
     assert first == again != other
     assert first.startswith("def ") and len(first) > len("def \n")
+
+
+def test_sample_writes_to_a_stream_that_cannot_show_it(trained):
+    out, _ = proa("sample", trained[2], "--prompt", "é", "--tokens", 3, PYTHONIOENCODING="ascii")
+    assert out.startswith("?")
 
 
 def test_sample_writes_while_it_generates(trained):

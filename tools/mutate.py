@@ -91,7 +91,8 @@ FAULTS = (
     ),
     fault(
         "a stale flag: the epoch is not compared (jit)", "proa/capture/skeleton.py",
-        "if same and self.count == epoch.count and not self.plain:", "if same and not self.plain:",
+        "if self.count == epoch.count and _same(",
+        "if _same(",
         "tests/test_jit.py", "-k", "eval or hook",
     ),
     fault(

@@ -36,8 +36,6 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     device = options.device or str(default_device())
     model, tokenizer = language.load(options.path, device)
     out = sys.stdout
-    if hasattr(out, "reconfigure"):
-        out.reconfigure(errors="replace")
     out.write(options.prompt)
     how = {name: getattr(options, name) for name in ("tokens", "temperature", "top_k", "seed")}
     pieces = language.stream(model, tokenizer, options.prompt, **how)

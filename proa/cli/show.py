@@ -139,13 +139,15 @@ class Stop:
 def interruptible(show: Show) -> Iterator[Stop]:
     """Inside the block the first Ctrl-C only asks to end; a second one interrupts as usual.
 
-    So a step is never cut in two. In another thread than the main one nothing changes.
+    So a step is never cut in two. Where somebody else handles or ignores Ctrl-C, or in another
+    thread than the main one, nothing changes.
     """
     stop = Stop()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or before is not signal.default_int_handler:
         yield stop
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, frame: Any) -> None:
         stop.asked = True

@@ -19,6 +19,7 @@ from proa.ops.primitive import (
     Primitive,
     Sample,
     apply,
+    one_dtype,
     promoted,
 )  # fmt: skip
 
@@ -210,6 +211,7 @@ le = elementwise("le", accepts=REAL, core=True, meaning=np.less_equal, rule=to_b
 
 
 def _select_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
+    one_dtype("select", ins[1:])
     (shape,) = factors("select", ins).result_shapes()
     return spec(shape, ins[1].dtype, ins[1].weak and ins[2].weak)
 

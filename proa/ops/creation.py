@@ -14,6 +14,7 @@ from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import Spec, spec
 from proa.ops.factors import FactorMap
 from proa.ops.primitive import NUMERIC, Family, Primitive, Sample, apply
+from proa.shapes import as_shape
 
 
 def _iota_factors(
@@ -24,7 +25,7 @@ def _iota_factors(
 
 
 def _iota_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
-    shape, axis, dtype = params["shape"], params["axis"], as_dtype(params["dtype"])
+    shape, axis, dtype = as_shape("iota", params["shape"]), params["axis"], as_dtype(params["dtype"])
     if dtype not in NUMERIC:
         raise DtypeError(message("iota", dtype.name, "an integer or float dtype"))
     if not 0 <= axis < len(shape):

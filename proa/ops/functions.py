@@ -140,7 +140,10 @@ is_finite = elementwise(
 
 
 def _cast_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
-    return spec(ins[0].shape, as_dtype(params["dtype"]), params["weak"])
+    new = as_dtype(params["dtype"])
+    if ins[0].dtype.kind == "complex" and new.kind != "complex":
+        raise DtypeError(message("cast", f"{ins[0].dtype.name} to {new.name}", "a complex dtype"))
+    return spec(ins[0].shape, new, params["weak"])
 
 
 def _cast(x: Any, dtype: Any, weak: bool = False) -> Any:

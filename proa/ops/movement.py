@@ -119,7 +119,15 @@ broadcast = movement(
 )  # fmt: skip
 
 
+def _one_for_each(op: str, x: Spec, params: dict[str, Any]) -> None:
+    """Each parameter has one number for each axis."""
+    if any(len(numbers) != x.ndim for numbers in params.values()):
+        given = f"{', '.join(f'{k} {v!r:.40}' for k, v in params.items())} of shape {x.shape}"
+        raise ArgumentError(message(op, given, "one number for each axis"))
+
+
 def _slice_factors(op: str, ins: tuple[Spec, ...], **p: Any) -> FactorMap:
+    _one_for_each("slice", ins[0], p)
     rows = list(zip(ins[0].shape, p["starts"], p["stops"], p["strides"], strict=True))
     if any(not (0 <= a <= b <= n and s >= 1) for n, a, b, s in rows):
         given = f"starts {p['starts']}, stops {p['stops']}, strides {p['strides']} of {ins[0].shape}"
@@ -149,6 +157,7 @@ slice_ = movement(
 
 
 def _pad_factors(op: str, ins: tuple[Spec, ...], **p: Any) -> FactorMap:
+    _one_for_each("pad", ins[0], p)
     rows = zip(ins[0].shape, p["low"], p["high"], p["interior"], strict=True)
     out = tuple([lo + hi + n + max(0, n - 1) * k for n, lo, hi, k in rows])
     if any(n < 0 for n in out) or any(k < 0 for k in p["interior"]):

@@ -376,8 +376,14 @@ def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
 def _reduce(op: str, primitive: Primitive, x: Any, axis: Any, keepdims: bool) -> Any:
     shape = spec_of(op, x).shape
     axes = as_axes(op, axis, len(shape))
+    _check_flag(op, "keepdims", keepdims)
     out = apply(primitive, (x,), axes=axes)
     return _kept(out, shape, axes) if keepdims else out
+
+
+def _check_flag(op: str, name: str, given: Any) -> None:
+    if type(given) is not bool:
+        raise DtypeError(message(op, f"`{name}` {given!r:.60}", "True or False"))
 
 
 def _kept(x: Any, shape: Shape, axes: tuple[int, ...]) -> Any:
@@ -434,6 +440,7 @@ def argmin(x: Any, axis: int | None = None, *, keepdims: bool = False) -> Any:
 
 def _arg(op: str, x: Any, axis: int | None, keepdims: bool) -> Any:
     shape = spec_of(op, x).shape
+    _check_flag(op, "keepdims", keepdims)
     if axis is None:
         flat = apply(rd.argmax, (reshape(x, (-1,)),), axes=(0,))
         return _kept(flat, shape, tuple(range(len(shape)))) if keepdims else flat

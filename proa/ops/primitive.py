@@ -8,6 +8,8 @@ when one more letter is batched, how a linear operation is transposed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import signature
+from math import inf
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -121,11 +123,17 @@ class Primitive:
         self.pairs: dict[Any, Entry] = {}
         self.expansions: dict[Any, Any] = {}
         self.met: set[Any] = set()
+        self.arity: Any = None
         self.singles: dict[Spec, Entry] = {}
         REGISTRY[name] = self
 
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
         """The spec rule: dtypes are checked, shapes come from the factor map."""
+        if self.meaning is not None:
+            if self.arity is None:
+                self.arity = arity(self)
+            if not self.arity[0] <= len(ins) <= self.arity[1]:
+                raise ArgumentError(message(self.name, f"{len(ins)} operands", f"{self.arity[0]}"))
         for i, given in enumerate(ins):
             accepts = self.accepts[i] if isinstance(self.accepts, tuple) else self.accepts
             if given.dtype not in accepts:
@@ -164,9 +172,27 @@ class Primitive:
 
 def _same(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
     """Default spec rule: shapes from the factor map, dtype and weakness of the operands."""
+    one_dtype(primitive.name, ins)
     shapes = primitive.family.factors(primitive.name, ins, **params).result_shapes()
     weak = bool(ins) and all(s.weak for s in ins)
     return tuple([spec(s, ins[0].dtype, weak) for s in shapes])
+
+
+def one_dtype(op: str, ins: Sequence[Spec]) -> None:
+    """Operands have been promoted: a mixture here would be announced wrongly."""
+    if any(s.dtype is not ins[0].dtype for s in ins):
+        names = " and ".join(s.dtype.name for s in ins)
+        raise DtypeError(message(op, f"operands of {names}", "one dtype", "x.astype(...)"))
+
+
+def arity(primitive: Primitive) -> tuple[int, float]:
+    """The least and the largest number of operands that the meaning takes."""
+    if isinstance(primitive.meaning, np.ufunc):
+        return primitive.meaning.nin, primitive.meaning.nin
+    rows = signature(primitive.meaning).parameters.values()
+    own = [p for p in rows if p.name not in primitive.params]
+    least = len([p for p in own if p.kind is not p.VAR_POSITIONAL and p.default is p.empty])
+    return least, inf if any(p.kind is p.VAR_POSITIONAL for p in own) else len(own)
 
 
 _DEFAULTS: Final[dict[str, Any]] = {

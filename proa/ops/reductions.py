@@ -41,11 +41,11 @@ def _extreme_tangent(x: Any, y: Any, dx: Any, axes: tuple[int, ...]) -> Any:
 
 
 def _extreme_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    (out,) = primitive.family.factors(primitive.name, ins, **params).result_shapes()
     shape = ins[0].shape
     if any(shape[a] == 0 for a in params["axes"]):
         given = f"axes {params['axes']} of shape {shape}"
         raise ShapeError(message(primitive.name, given, "at least one element to choose from"))
-    (out,) = primitive.family.factors(primitive.name, ins, **params).result_shapes()
     return spec(out, ins[0].dtype, ins[0].weak)
 
 

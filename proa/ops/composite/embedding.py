@@ -128,7 +128,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     x, indices = value_of("take", x), integers("take", "indices", indices)
     if axis is None and x.spec.ndim != 1:
         raise ArgumentError(message("take", f"no axis for {x.spec.ndim} axes", "an axis"))
-    return apply(_take, (x, indices), axis=as_axis("take", axis or 0, x.spec.ndim))
+    return apply(_take, (x, indices), axis=as_axis("take", 0 if axis is None else axis, x.spec.ndim))
 
 
 def _take_along_expand(x: Any, indices: Any, axis: int) -> Any:

@@ -218,7 +218,7 @@ def _batch_norm_back(operands: Any, results: Any, cts: Any, given: Names) -> lis
     if ct_center is not None:
         parts.append(spread(ct_center / n, shape, axes))
     if ct_variance is not None:
-        parts.append(spread(ct_variance * (2.0 / n), shape, axes) * d)
+        parts.append(spread(ct_variance * 2.0 / n, shape, axes) * d)
     for part in parts:
         found[0] = part if found[0] is None else found[0] + part
     return found

@@ -161,8 +161,8 @@ def _geometry(
 def _sizes(op: str, name: str, given: Any, length: int, least: int) -> Sizes:
     several = given if isinstance(given, (tuple, list)) else (given,) * length
     sizes = tuple([as_int(op, name, n) for n in several])
-    if len(sizes) != length or any(n < least for n in sizes):
-        expected = f"{length} ints of at least {least}"
+    if len(sizes) != length or any(not least <= n < 2**31 for n in sizes):
+        expected = f"{length} ints of at least {least} and below 2**31"
         raise ArgumentError(message(op, f"{name} {given!r:.40}", expected))
     return sizes
 
@@ -173,6 +173,8 @@ def _avg_pool_expand(
     ones = (1,) * len(kernel)
     spatial = x.spec.shape[-len(kernel) :]
     total = _windows(x, kernel, stride, padding, ones, ceil, 0.0, lambda a, b: a + b)
+    if not any(padding) and not ceil:
+        return total / float(prod(kernel))
     counts = []
     for n, k, s, p in zip(spatial, kernel, stride, padding, strict=True):
         first = np.arange(_count(n, k, s, p, 1, ceil)) * s - p

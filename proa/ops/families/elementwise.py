@@ -7,7 +7,7 @@ from typing import Any
 from proa.dtypes import bool_
 from proa.graph.spec import Spec, spec
 from proa.ops.factors import FactorMap
-from proa.ops.primitive import REGISTRY, Family, Primitive, Sample, apply
+from proa.ops.primitive import REGISTRY, Family, Primitive, Sample, apply, one_dtype
 from proa.shapes import broadcast_shapes
 
 
@@ -58,6 +58,7 @@ def elementwise(name: str, **fields: Any) -> Primitive:
 
 def to_bool(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
     """Spec rule of comparisons and tests."""
+    one_dtype(primitive.name, ins)
     (shape,) = factors(primitive.name, ins).result_shapes()
     return spec(shape, bool_)
 

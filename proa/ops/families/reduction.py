@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from proa.errors import ArgumentError, message
 from proa.graph.spec import Spec
 from proa.ops.factors import FactorMap, passing
 from proa.ops.families.movement import shifted
@@ -12,6 +13,9 @@ from proa.ops.primitive import Family, Primitive, Sample, apply
 
 def factors_with(role: str) -> Any:
     def factors(op: str, ins: tuple[Spec, ...], axes: tuple[int, ...], **rest: Any) -> FactorMap:
+        if sorted(set(axes)) != list(axes) or not all(0 <= a < ins[0].ndim for a in axes):
+            given = f"axes {axes!r:.60} of shape {ins[0].shape}"
+            raise ArgumentError(message(op, given, "ascending axes of it"))
         same = passing(ins[0].shape)
         kept = tuple([i for i in range(ins[0].ndim) if i not in axes])
         return same._replace(results=(kept,), roles=same.roles | dict.fromkeys(axes, role))

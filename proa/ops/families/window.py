@@ -44,7 +44,7 @@ def _check_params(op: str, x: Spec, w: Spec, **params: Any) -> None:
         if len(found) != spatial or (name != "padding" and any(k < 1 for k in found)):
             expected = f"{spatial} of them" + (", each at least 1" if name != "padding" else "")
             raise ArgumentError(message(op, f"{name} {found}", expected))
-    if any(len(pair) != 2 for pair in params["padding"]):
+    if any(not isinstance(pair, tuple) or len(pair) != 2 for pair in params["padding"]):
         given = f"padding {params['padding']}"
         raise ArgumentError(message(op, given, "(low, high) for each axis"))
 
