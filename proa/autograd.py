@@ -21,7 +21,7 @@ from proa.ops.movement import reshape, zeros
 from proa.ops.primitive import apply, number_of
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
-from proa.tensor import Tensor, derived, handle, rebind
+from proa.tensor import READ_ONLY, Tensor, derived, handle, off_tape, rebind
 from proa.transforms.jvp import forward
 from proa.transforms.reverse import reverse
 
@@ -185,7 +185,7 @@ for _name, _method in {
 
 def _leaf_of(tensor: Tensor) -> Leaf:
     """The record of a tensor's gradient and hooks, seen by its handle and by its value."""
-    if tensor.leaf is None:
+    if tensor.leaf is None or tensor.leaf is READ_ONLY:
         tensor.leaf = Leaf(False)
     tensor.value.leaf = tensor.leaf
     return tensor.leaf
@@ -354,7 +354,7 @@ class _Run:
         """Results off this run's tape, unless an outer one wants them."""
         if self.outer:
             return list(outs)
-        return [o.detach() for o in outs]
+        return [off_tape(o) for o in outs]
 
 
 def _or_zeros(found: Any, target: Value) -> Any:

@@ -235,8 +235,11 @@ class Tensor:
         return self
 
     def detach(self) -> Tensor:
-        """The same value, off the tape. It cannot be changed in place."""
-        return _known(Tensor(derived(self, self.value.spec.plain)))
+        """The same value, off the tape. It cannot be changed in place: that would not be seen by
+        the tensor that it was taken from."""
+        made = off_tape(self)
+        made.leaf = READ_ONLY
+        return made
 
     # Placing.
 
@@ -405,6 +408,7 @@ class Tensor:
         def zero_(self, *args: Any, **options: Any) -> Tensor: ...
 
 
+READ_ONLY: Final = Leaf(False)
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
 
 
@@ -449,6 +453,11 @@ def derived(tensor: Tensor, of: Spec, leaf: Leaf | None = None) -> Value:
     return made
 
 
+def off_tape(tensor: Tensor) -> Tensor:
+    """A new handle on the same value, off the tape."""
+    return _known(Tensor(derived(tensor, tensor.value.spec.plain)))
+
+
 def _known(tensor: Tensor) -> Tensor:
     """Tells the queue of a handle on a pending value."""
     if tensor.value.buffer is None:
@@ -484,6 +493,10 @@ def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:
     if tensor.leaf is not None and tensor.leaf.stops and not thread.state.mode & NO_GRAD:
         given = "a leaf that requires grad"
         raise GradientError(message(op_name, given, "a tensor that is no leaf", "with pa.no_grad(): ..."))
+    if tensor.leaf is READ_ONLY:
+        given = "a detached tensor, whose change the tensor that it was taken from would not see"
+        hint = "with pa.no_grad(): x[...] = ..., or d = d + ..."
+        raise ArgumentError(message(op_name, given, "a tensor of its own", hint))
     old, fresh = tensor.value.spec, new.value.spec
     if fresh.shape != old.shape:
         hint = f"x = x {op_name} y, or shapes that broadcast to {old.shape}"
@@ -507,7 +520,7 @@ def require_grad(tensor: Tensor, on: bool) -> None:
     if thread.state.mode & CAPTURE:
         thread.state.capture.wrote(tensor)
     if on:
-        leaf = tensor.leaf or Leaf(True)
+        leaf = Leaf(True) if tensor.leaf in (None, READ_ONLY) else tensor.leaf
         leaf.stops = True
         tensor.leaf = leaf
         tensor.value = derived(tensor, value.spec.with_grad(), leaf)
@@ -520,7 +533,7 @@ def require_grad(tensor: Tensor, on: bool) -> None:
 
 def set_grad(tensor: Tensor, new: Tensor | None) -> None:
     """Fills or empties the gradient. Its handle is one for the tensor's whole life."""
-    if tensor.leaf is None:
+    if tensor.leaf is None or tensor.leaf is READ_ONLY:
         tensor.leaf = Leaf(False)
     leaf = tensor.leaf
     if thread.state.mode & CAPTURE:

@@ -417,3 +417,42 @@ def test_methods_and_functional_forms() -> None:
         assert b.scale(pa.asarray([1.0])).item() == 3.0
     a.k = 5.0
     assert a.scale(pa.asarray([1.0])).item() == 5.0
+
+
+class Built:
+    """Builds what it needs in the first call, as many modules do."""
+
+    def __init__(self) -> None:
+        self.built = False
+
+    def run(self, x: Any) -> Any:
+        if not self.built:
+            self.built = True
+            return x * 10.0
+        return x * 1.0
+
+
+def test_a_path_taken_once_is_taken_again_when_asked_for() -> None:
+    thing = Built()
+    f = pa.jit(thing.run)
+    assert [f(pa.asarray([1.0])).item() for _ in range(5)] == [10.0, 1.0, 1.0, 1.0, 1.0]
+    thing.built = False
+    assert [f(pa.asarray([1.0])).item() for _ in range(5)] == [10.0, 1.0, 1.0, 1.0, 1.0]
+
+
+def test_owners_of_jitted_methods_are_freed() -> None:
+    import gc
+    import weakref
+
+    class Box:
+        @pa.jit
+        def double(self, x: Any) -> Any:
+            return x * 2.0
+
+    box = Box()
+    for _ in range(5):
+        box.double(pa.ones((2,)))
+    gone = weakref.ref(box)
+    del box
+    gc.collect()
+    assert gone() is None

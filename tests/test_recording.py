@@ -377,3 +377,14 @@ def test_errors_are_of_one_family() -> None:
 
     kinds = [k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)]
     assert all(issubclass(k, ProaError) for k in kinds)
+
+
+def test_a_detached_tensor_cannot_be_changed_in_place() -> None:
+    x = pa.ones((2,)).requires_grad_()
+    d = x.detach()
+    with pytest.raises(ProaError, match="detached"):
+        d += 1.0
+    d = d + 1.0
+    d += 1.0
+    assert d.tolist() == [3.0, 3.0] and x.tolist() == [1.0, 1.0]
+    assert (x.detach().requires_grad_() * 2.0).requires_grad

@@ -67,7 +67,7 @@ class Jitted:
         self.others: list[Any] = []
         self.calls = 0
         self.python_calls = 0
-        self.bound: dict[int, Jitted] = {}
+        self.attribute = self.name
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -85,12 +85,19 @@ class Jitted:
             try:
                 return self.function(*args, **kwargs)
             finally:
-                self.cases.setdefault(self._key(given), case)
+                self._follow(key, given, case)
         return self._run(case, given)
 
+    def _follow(self, key: Any, given: _Arguments, case: _Case) -> None:
+        """What the body itself changes (a counter, a list that it appends to) leads the case on to
+        the signature that it left; the one before is no longer it."""
+        after = self._key(given)
+        if after != key:
+            self.cases.pop(key, None)
+            self.cases.setdefault(after, case)
+
     def _key(self, given: _Arguments) -> tuple[Any, ...]:
-        """The signature. What the body itself changes (a counter, a list that it appends to) leads
-        on to the same case: it is compared by what it does to the recording."""
+        """The signature: arguments, static skeleton, ambient modes."""
         modes = (thread.state.mode, dtypes.default_float(), default_device())
         return given.key, self.skeleton.token(), modes
 
@@ -98,10 +105,14 @@ class Jitted:
         """As a method: one jitted function for each object."""
         if owner is None:
             return self
-        found = self.bound.get(id(owner))
-        if found is None or found.function.__self__ is not owner:  # type: ignore[attr-defined]
-            found = self.bound[id(owner)] = Jitted(self.function.__get__(owner, kind), self.check)
+        found = Jitted(self.function.__get__(owner, kind), self.check)
+        space = getattr(owner, "__dict__", None)
+        if space is not None:  # found there from now on; it goes with the object
+            space[self.attribute] = found
         return found
+
+    def __set_name__(self, owner: Any, name: str) -> None:
+        self.attribute = name
 
     def _reached(self) -> list[Any]:
         return [*roots(self.function), *self.others]
@@ -125,13 +136,14 @@ class Jitted:
     def _record(self, case: _Case, given: _Arguments) -> _Plan | None:
         compute(())
         self.python_calls += 1
+        key = self._key(given)
         args, kwargs, sources, numbers = given.copies()
         try:
             recording = record(self.name, lambda: self.function(*args, **kwargs), list(numbers))
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])
             return None
-        self.cases.setdefault(self._key(given), case)
+        self._follow(key, given, case)
         return _Plan(self.name, recording, sources)
 
     def _warn_if_many(self, key: Any) -> None:
@@ -348,7 +360,7 @@ class _Plan:
         mine = [(id(leaf), before) for leaf, before, _ in self.fills]
         theirs = [(id(leaf), before) for leaf, before, _ in other.fills]
         specs = [of for _, _, of in self.from_handles]
-        return mine == theirs and (self.confirmed or specs == [of for _, _, of in other.from_handles] or True)
+        return mine == theirs and specs == [of for _, _, of in other.from_handles]
 
     def compare(self, other: _Plan) -> None:
         """The second recording must be the first again; else the first difference is named."""

@@ -8,7 +8,9 @@ from typing import Any, Final
 from proa.compile.backend import Backend, Device
 from proa.compile.program import Program
 from proa.config import config
+from proa.errors import DeviceError, message
 from proa.graph.graph import Graph
+from proa.graph.node import line_of
 from proa.graph.show import show
 from proa.graph.verify import verify
 from proa.ops.expand import flat
@@ -30,7 +32,17 @@ def lower(graph: Graph, backend: Backend, device: Device) -> Program:
             verify(graph)
         if name in config.show:
             print(f"# {name}\n{show(graph)}")
+    _refuse_unclaimed(graph, backend)
     return Program(graph, device)
+
+
+def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:
+    for step in graph.steps:
+        if not backend.claims(step.entry):
+            name = step.entry.primitive.name
+            given = f"{step.entry!r:.200} recorded at {line_of(step.where)}"
+            hint = 'x.to("numpy")'
+            raise DeviceError(message(name, given, f"an operation that {backend.name} claims", hint))
 
 
 def stage_names() -> list[Any]:

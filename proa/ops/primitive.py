@@ -16,11 +16,12 @@ import numpy as np
 
 from proa import dtypes
 from proa.dtypes import Dtype, meet, promote, weak_dtype
-from proa.errors import ArgumentError, DtypeError, message
+from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.build import current_sink
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
+from proa.shapes import MAX_NDIM
 
 FLOAT: Final = frozenset(d for d in dtypes.ALL if d.kind == "float" and not d.is_storage)
 INT: Final = frozenset(d for d in dtypes.ALL if d.kind == "int")
@@ -139,7 +140,11 @@ class Primitive:
             if given.dtype not in accepts:
                 raise DtypeError(_refused(self, i, given.dtype, accepts))
         outs = self.rule(self, ins, dict(zip(self.params, params, strict=True)))
-        return outs if isinstance(outs, tuple) else (outs,)
+        outs = outs if isinstance(outs, tuple) else (outs,)
+        if any(s.ndim > MAX_NDIM or any(type(n) is int and n < 0 for n in s.shape) for s in outs):
+            given = f"results of shapes {[s.shape for s in outs]!r:.200}"
+            raise ShapeError(message(self.name, given, f"sizes of at least 0, {MAX_NDIM} axes at most"))
+        return outs
 
     def differentiable_outputs(self, entry: Entry) -> list[bool]:
         """Which outputs carry a gradient: float ones, if a float operand that counts does."""

@@ -21,7 +21,8 @@ from proa.graph.node import Where, line_of
 class Plan:
     """One structure: its recorded graph, the program after all passes, what runs it now."""
 
-    __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number")
+    __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number",
+                 "contractions")  # fmt: skip
 
     def __init__(self, graph: Graph, device: Device, reason: str, where: Where) -> None:
         self.graph = graph
@@ -32,6 +33,8 @@ class Plan:
         self.reason = reason
         self.where = where
         self.number = 0
+        families = [s.entry.primitive.family.name for s in self.program.graph.steps]
+        self.contractions = families.count("contraction") + families.count("window")
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         """The first sight runs operation by operation, the second compiles the whole."""
@@ -39,6 +42,7 @@ class Plan:
         if not self.whole:
             self._choose()
         counts.dispatches += 1
+        counts.contractions += self.contractions
         found: list[Any] = self.run(buffers)
         return found
 
