@@ -82,6 +82,7 @@ def train(
     if device is not None:
         model.to(device)
     x, y = (pa.asarray(a, device=device) for a in (x, y))
+    x = x.astype(pa.get_default_dtype()) if x.dtype is pa.float32 else x
     optimiser = optim.AdamW(model.parameters(), lr=1e-2)
     bodies = 0
 
