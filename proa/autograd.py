@@ -16,6 +16,7 @@ from proa.graph.build import current_sink
 from proa.graph.entry import intern_entry
 from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
+from proa.ops import moves
 from proa.ops import operators as op
 from proa.ops.movement import reshape, zeros
 from proa.ops.primitive import apply, number_of
@@ -77,7 +78,7 @@ def _cotangent(tensor: Tensor, given: Any) -> Value:
         if of.size != 1:
             hint = "loss.sum().backward() or backward(gradient)"
             raise GradientError(message("backward", f"shape {of.shape}", "one element", hint))
-        return op.broadcast_to(_number(1.0, of), of.shape).value  # type: ignore[no-any-return]
+        return moves.broadcast_to(_number(1.0, of), of.shape).value  # type: ignore[no-any-return]
     if type(given) is not Tensor or given.shape != of.shape or given.dtype is not of.dtype:
         text = repr(given.value.spec) if type(given) is Tensor else f"{type(given).__name__}"
         raise ArgumentError(message("backward", f"a gradient of {text}", f"{of}"))

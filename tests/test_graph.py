@@ -16,7 +16,7 @@ from proa.graph.show import parse, show
 from proa.graph.spec import spec
 from proa.graph.store import dump, load
 from proa.graph.verify import verify
-from proa.ops import operators as op
+from proa.ops import reduce
 from proa.ops.functions import neg, sin
 from proa.ops.movement import reshape
 from proa.ops.primitive import REGISTRY, apply
@@ -69,7 +69,7 @@ def test_storing_round_trip_with_constants() -> None:
 
 
 def test_damaged_stored_graphs_are_refused_or_equal() -> None:
-    graph = built(lambda x: op.sum(sin(x) * 2.0, axis=0), (3, 2))
+    graph = built(lambda x: reduce.sum(sin(x) * 2.0, axis=0), (3, 2))
     text = dump(graph)
     rng = np.random.default_rng(0)
     for _ in range(300):

@@ -15,9 +15,10 @@ ORDER = [
     "graph.spec", "graph.entry", "graph.node", "graph.graph", "graph.build", "graph.rewrite",
     "graph.verify", "graph.show", "graph.store", "graph",
     "ops.primitive", "ops.factors", "ops.families", "ops", "transforms",
-    "compile", "backends", "record", "printing", "tensor", "dunders", "autograd", "capture",
-    "indexing", "array", "random", "explain", "testing", "conformance", "nn", "optim", "data", "io",
-    "train", "cli.curves", "cli.show", "examples", "cli",
+    "compile", "backends", "record", "printing", "attached", "tensor", "dunders",
+    "autograd", "capture", "defaults", "convert", "indexing", "array",
+    "random", "explain", "testing", "conformance", "nn", "optim", "data",
+    "io", "train", "cli.curves", "cli.show", "examples", "cli",
 ]  # fmt: skip
 # Folders whose files may import each other in any order.
 FILES = sorted(ROOT.rglob("*.py"))

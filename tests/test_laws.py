@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers_laws import COMPOSITES, DTYPES, FLOATS, PRIMITIVES, SAMPLES, composite_cases, settle
-from tests.known_gaps import GAPS
 from proa import dtypes
 from proa.compile.find import backend
 from proa.conformance import laws
@@ -18,14 +16,26 @@ from proa.conformance.laws import Case, cases_of, hard_cases_of, samples_of, sav
 from proa.dtypes import Dtype
 from proa.errors import ProaError
 from proa.ops.primitive import FLOAT, REGISTRY, Primitive
+from tests.helpers_laws import (
+    COMPOSITES,
+    DTYPES,
+    FLOATS,
+    PRIMITIVES,
+    SAMPLES,
+    composite_cases,
+    settle,
+)
+from tests.known_gaps import GAPS
 
 NUMPY = backend("numpy")
 # The dtypes that a law is tried in; of the others every one.
 TRIED = {
-    "forward": [dtypes.float64], "second": [dtypes.float64], "reverse": [dtypes.float64],
+    "forward": [dtypes.float64],
+    "second": [dtypes.float64],
+    "reverse": [dtypes.float64],
     "batching": [dtypes.float32, dtypes.int32, dtypes.bool_],
     "jit": [dtypes.float32, dtypes.bfloat16, dtypes.int32],
-}  # fmt: skip
+}
 ALL_LAWS = {**laws.LAWS, "accuracy": lambda case: laws.accuracy_holds(case, NUMPY)}
 
 
@@ -75,7 +85,10 @@ def test_declared_edges(name: str) -> None:
     primitive, found = REGISTRY[name], []
     for dtype in [d for d in FLOATS if d in primitive.accepts]:
         for given, expected in primitive.edges.items():
-            operands = [np.array(v).astype(dtype.numpy) for v in (given if isinstance(given, tuple) else (given,))]
+            operands = [
+                np.array(v).astype(dtype.numpy)
+                for v in (given if isinstance(given, tuple) else (given,))
+            ]
             with np.errstate(all="ignore"):
                 y = np.asarray(primitive.meaning(*operands)).astype(np.float64)
             same = np.array_equal(y, float(expected), equal_nan=True)
@@ -91,7 +104,9 @@ def test_error_samples(name: str) -> None:
         with pytest.raises(kind) as caught:
             laws.entry_of(REGISTRY[name], sample, dtypes.float32)
         text = str(caught.value)
-        assert isinstance(caught.value, ProaError) and text.startswith("[") and "expected" in text, text
+        assert (
+            isinstance(caught.value, ProaError) and text.startswith("[") and "expected" in text
+        ), text
 
 
 @pytest.mark.parametrize("name", PRIMITIVES)
@@ -131,7 +146,9 @@ def test_law_of_composite(name: str, law: str) -> None:
 def test_every_composite_has_samples(name: str) -> None:
     """Declared with the composite, or in helpers_laws.py; a sample must reach its composite."""
     assert name in SAMPLES or REGISTRY[name].samples, f"give {name} samples=[...]"
-    steps = [s.entry.primitive.name for c in composite_cases(name, dtypes.float32) for s in c.graph.steps]
+    steps = [
+        s.entry.primitive.name for c in composite_cases(name, dtypes.float32) for s in c.graph.steps
+    ]
     assert name in steps or not SAMPLES.get(name, True)
 
 
@@ -139,15 +156,23 @@ def test_every_composite_has_samples(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [d for d in FLOATS if d in FLOAT], ids=lambda d: d.name)
-@pytest.mark.parametrize("name", [n for n in PRIMITIVES if REGISTRY[n].family.name == "elementwise"])
+@pytest.mark.parametrize(
+    "name", [n for n in PRIMITIVES if REGISTRY[n].family.name == "elementwise"]
+)
 def test_the_judge_sees_a_wrong_result(name: str, dtype: Dtype) -> None:
     """A result moved by 16 units in the last place lies outside."""
     for case in cases_of(REGISTRY[name], dtype):
-        for found, judged, of in zip(laws.evaluate(case.graph, case.arrays), judge(case.graph, case.arrays),
-                                     case.graph.output_specs(), strict=True):  # fmt: skip
+        for found, judged, of in zip(
+            laws.evaluate(case.graph, case.arrays),
+            judge(case.graph, case.arrays),
+            case.graph.output_specs(),
+            strict=True,
+        ):
             if not of.dtype.is_float or not found.size:
                 continue
-            moved = np.where(found == 0, 1, found * (1 + 16 * dtypes.finfo(of.dtype).eps)).astype(found.dtype)
+            moved = np.where(found == 0, 1, found * (1 + 16 * dtypes.finfo(of.dtype).eps)).astype(
+                found.dtype
+            )
             assert verdict(moved, judged) and decided(judged) == 1.0
 
 
@@ -155,10 +180,13 @@ def test_the_judge_bounds_chains() -> None:
     """A chain that loses digits gets a wider bound; what is decided by noise is unknown."""
     import proa.ops.functions as fn
     import proa.ops.operators as op
+    from proa.ops import reduce
     from tests.helpers_graph import record
 
     x = np.linspace(0.1, 1.0, 7, dtype=np.float32)
-    graph = record(lambda v: [(fn.exp(v) - 1.0) / v, fn.floor(op.divide(v, v)), op.argmax(fn.exp(v))], x)
+    graph = record(
+        lambda v: [(fn.exp(v) - 1.0) / v, fn.floor(op.divide(v, v)), reduce.argmax(fn.exp(v))], x
+    )
     slope, one, best = judge(graph, [x])
     found = laws.evaluate(graph, [x])
     assert not verdict(found[0], slope) and 1e-8 < slope.error.max() < 1e-4
@@ -171,7 +199,9 @@ def test_ulps_counts_units() -> None:
     exact = np.array([1.0, 1.5, 0.0, np.inf, np.nan])
     found = np.array([1.0 + 2**-23, 1.5 - 2**-22, 0.0, np.inf, np.nan], np.float32)
     np.testing.assert_allclose(ulps(found, exact, dtypes.float32), [1, 2, 0, 0, 0])
-    assert verdict(np.float32(2.0), Judged(np.float64(1.0), np.float64(0.5))).startswith("2.0 at ()")
+    assert verdict(np.float32(2.0), Judged(np.float64(1.0), np.float64(0.5))).startswith(
+        "2.0 at ()"
+    )
 
 
 # The slow lane: more draws, every dtype, derived graphs under the same laws.
@@ -196,9 +226,15 @@ def test_derivatives_batch(name: str) -> None:
         if not case.floats or not case.results:
             continue
         graph = laws.float_results(case)
-        for derived in (laws.tangent_graph(graph, case.floats), laws.gradient_graph(graph, case.floats)):
+        for derived in (
+            laws.tangent_graph(graph, case.floats),
+            laws.gradient_graph(graph, case.floats),
+        ):
             rng = np.random.default_rng(4)
-            more = [rng.normal(size=i.spec.shape).astype(i.spec.dtype.numpy) for i in derived.inputs[len(case.arrays):]]
+            more = [
+                rng.normal(size=i.spec.shape).astype(i.spec.dtype.numpy)
+                for i in derived.inputs[len(case.arrays) :]
+            ]
             arrays = (*case.arrays, *more)
             stacks = [np.stack([a, a[..., ::-1] if a.ndim else a]) for a in arrays]
             together = laws.evaluate(laws.batched_graph(derived, (True,) * len(arrays), 2), stacks)

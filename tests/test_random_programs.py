@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 import proa.ops.composite as cp
 import proa.ops.functions as fn
+import proa.ops.moves as mo
 import proa.ops.operators as op
+import proa.ops.reduce as rd
 from proa import dtypes
 from proa.autograd import backward, vjp
 from proa.backends.xla.elementwise import WIDER
@@ -53,8 +55,15 @@ class Program(NamedTuple):
     def __repr__(self) -> str:
         count = len(self.inputs)
         lines = [f"v{i} = {dtype}{list(shape)}" for i, (shape, dtype) in enumerate(self.inputs)]
-        lines += [f"v{count + i} = {s.text}({', '.join(f'v{j}' for j in s.operands)})" for i, s in enumerate(self.steps)]
-        return "\n" + "\n".join(lines) + f"\nreturn {self.outputs}; read {sorted(self.reads)}; seed {self.seed}"
+        lines += [
+            f"v{count + i} = {s.text}({', '.join(f'v{j}' for j in s.operands)})"
+            for i, s in enumerate(self.steps)
+        ]
+        return (
+            "\n"
+            + "\n".join(lines)
+            + f"\nreturn {self.outputs}; read {sorted(self.reads)}; seed {self.seed}"
+        )
 
     def arrays(self) -> list[Any]:
         rng = np.random.default_rng(self.seed)
@@ -85,30 +94,63 @@ def _draw(rng: Any, shape: Any, of: Any) -> Any:
 # tame: random programs are about composition; the laws try each operation at its edges.
 
 UNARY = {
-    "neg": lambda v: -v, "abs": fn.abs, "sign": fn.sign, "floor": fn.floor, "sin": fn.sin, "cos": fn.cos,
-    "tanh": fn.tanh, "erf": fn.erf, "exp": lambda v: fn.exp(fn.tanh(v)), "expm1": lambda v: fn.expm1(fn.tanh(v)),
-    "log": lambda v: fn.log(v * v + 1.0), "log1p": lambda v: fn.log1p(fn.abs(v)), "sqrt": lambda v: fn.sqrt(v * v + 0.5),
-    "rsqrt": lambda v: fn.rsqrt(v * v + 1.0), "square": lambda v: v**2, "cube": lambda v: fn.tanh(v) ** 3,
-    "relu": cp.relu, "sigmoid": cp.sigmoid, "silu": cp.silu, "gelu": cp.gelu, "softplus": cp.softplus, "elu": cp.elu,
-    "scaled": lambda v: v * 0.3 + 1.0, "clip": lambda v: op.clip(v, -1.0, 1.0), "view of a view": lambda v: v.reshape((-1,))[::-1] if v.ndim else v,
-}  # fmt: skip
+    "neg": lambda v: -v,
+    "abs": fn.abs,
+    "sign": fn.sign,
+    "floor": fn.floor,
+    "sin": fn.sin,
+    "cos": fn.cos,
+    "tanh": fn.tanh,
+    "erf": fn.erf,
+    "exp": lambda v: fn.exp(fn.tanh(v)),
+    "expm1": lambda v: fn.expm1(fn.tanh(v)),
+    "log": lambda v: fn.log(v * v + 1.0),
+    "log1p": lambda v: fn.log1p(fn.abs(v)),
+    "sqrt": lambda v: fn.sqrt(v * v + 0.5),
+    "rsqrt": lambda v: fn.rsqrt(v * v + 1.0),
+    "square": lambda v: v**2,
+    "cube": lambda v: fn.tanh(v) ** 3,
+    "relu": cp.relu,
+    "sigmoid": cp.sigmoid,
+    "silu": cp.silu,
+    "gelu": cp.gelu,
+    "softplus": cp.softplus,
+    "elu": cp.elu,
+    "scaled": lambda v: v * 0.3 + 1.0,
+    "clip": lambda v: op.clip(v, -1.0, 1.0),
+    "view of a view": lambda v: v.reshape((-1,))[::-1] if v.ndim else v,
+}
 BINARY = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / (b * b + 1.0),
-    "maximum": lambda a, b: op.ar.maximum(a, b), "minimum": lambda a, b: op.ar.minimum(a, b),
-    "where": lambda a, b: op.where(a < b, a, b * 2.0), "pow": lambda a, b: (fn.abs(a) + 0.5) ** fn.tanh(b),
-    "rem": lambda a, b: op.ar.rem(a, fn.abs(b) + 1.0), "le": lambda a, b: a <= b, "eq": lambda a, b: a == b,
-}  # fmt: skip
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / (b * b + 1.0),
+    "maximum": lambda a, b: op.ar.maximum(a, b),
+    "minimum": lambda a, b: op.ar.minimum(a, b),
+    "where": lambda a, b: op.where(a < b, a, b * 2.0),
+    "pow": lambda a, b: (fn.abs(a) + 0.5) ** fn.tanh(b),
+    "rem": lambda a, b: op.ar.rem(a, fn.abs(b) + 1.0),
+    "le": lambda a, b: a <= b,
+    "eq": lambda a, b: a == b,
+}
 INTEGER = {
-    "and": lambda a: a & 3, "xor": lambda a: a ^ 5, "or": lambda a: a | 1, "shift": lambda a: (a << 2) >> 1,
-    "not": lambda a: ~a, "times": lambda a: a * 3 - 1, "rem": lambda a: a % 3, "half": lambda a: a // 2,
-}  # fmt: skip
-REDUCE = {"sum": op.sum, "max": op.max, "min": op.min}
+    "and": lambda a: a & 3,
+    "xor": lambda a: a ^ 5,
+    "or": lambda a: a | 1,
+    "shift": lambda a: (a << 2) >> 1,
+    "not": lambda a: ~a,
+    "times": lambda a: a * 3 - 1,
+    "rem": lambda a: a % 3,
+    "half": lambda a: a // 2,
+}
+REDUCE = {"sum": rd.sum, "max": rd.max, "min": rd.min}
 MOMENTS = {"mean": cp.mean, "var": cp.var, "logsumexp": cp.logsumexp}
 ALONG = {
-    "softmax": cp.softmax, "log_softmax": cp.log_softmax,
+    "softmax": cp.softmax,
+    "log_softmax": cp.log_softmax,
     "cumsum": lambda v, axis: apply(scans.cumsum, (v,), axis=axis, reverse=False),
     "sort": lambda v, axis: apply(scans.sort, (v,), axis=axis)[0],
-}  # fmt: skip
+}
 
 
 def moves(draw: Any, values: list[Any]) -> Step | None:
@@ -116,7 +158,23 @@ def moves(draw: Any, values: list[Any]) -> Step | None:
     i = draw(st.integers(0, len(values) - 1))
     v = values[i]
     kind, ndim = v.dtype.kind, v.ndim
-    what = draw(st.sampled_from(["unary", "binary", "binary", "reduce", "move", "move", "slice", "along", "product", "index", "cast"]))
+    what = draw(
+        st.sampled_from(
+            [
+                "unary",
+                "binary",
+                "binary",
+                "reduce",
+                "move",
+                "move",
+                "slice",
+                "along",
+                "product",
+                "index",
+                "cast",
+            ]
+        )
+    )
     if what == "cast":
         to = draw(st.sampled_from([*FLOATS, "int32"] if kind != "float" else FLOATS))
         return Step(f"astype {to}", lambda a: a.astype(to), (i,))
@@ -125,7 +183,11 @@ def moves(draw: Any, values: list[Any]) -> Step | None:
         name = draw(st.sampled_from(sorted(table)))
         return Step(name, table[name], (i,))
     if what == "binary":
-        fits = [j for j, w in enumerate(values) if w.dtype.kind == kind == "float" and _meet(v.shape, w.shape)]
+        fits = [
+            j
+            for j, w in enumerate(values)
+            if w.dtype.kind == kind == "float" and _meet(v.shape, w.shape)
+        ]
         if not fits:
             return None
         name = draw(st.sampled_from(sorted(BINARY)))
@@ -155,24 +217,30 @@ def _meet(a: Any, b: Any) -> bool:
 
 def _movement(draw: Any, values: list[Any], i: int) -> Step | None:
     v, ndim = values[i], values[i].ndim
-    name = draw(st.sampled_from(["reshape", "permute", "broadcast", "flip", "concat", "expand", "stack"]))
+    name = draw(
+        st.sampled_from(["reshape", "permute", "broadcast", "flip", "concat", "expand", "stack"])
+    )
     if name == "reshape":
-        return Step("reshape -1", lambda a: op.reshape(a, (-1, 1) if a.size else a.shape), (i,))
+        return Step("reshape -1", lambda a: mo.reshape(a, (-1, 1) if a.size else a.shape), (i,))
     if name == "permute":
         axes = draw(st.permutations(range(ndim)))
-        return Step(f"permute {axes}", lambda a: op.permute_dims(a, tuple(axes)), (i,))
+        return Step(f"permute {axes}", lambda a: mo.permute_dims(a, tuple(axes)), (i,))
     if name == "broadcast" and v.size * 2 <= MOST and ndim < 4:
-        return Step("broadcast", lambda a: op.broadcast_to(a, (2, *a.shape)), (i,))
+        return Step("broadcast", lambda a: mo.broadcast_to(a, (2, *a.shape)), (i,))
     if name == "flip":
-        return Step("flip", lambda a: op.flip(a), (i,))
+        return Step("flip", lambda a: mo.flip(a), (i,))
     if name == "expand" and ndim < 4:
         axis = draw(st.integers(0, ndim))
-        return Step(f"expand {axis}", lambda a: op.expand_dims(a, axis), (i,))
+        return Step(f"expand {axis}", lambda a: mo.expand_dims(a, axis), (i,))
     if name == "stack" and v.size * 2 <= MOST and ndim < 4:
-        return Step("stack", lambda a: op.stack([a, a]), (i,))
-    fits = [j for j, w in enumerate(values) if ndim and w.shape[1:] == v.shape[1:] and w.ndim == ndim and w.dtype == v.dtype]
+        return Step("stack", lambda a: mo.stack([a, a]), (i,))
+    fits = [
+        j
+        for j, w in enumerate(values)
+        if ndim and w.shape[1:] == v.shape[1:] and w.ndim == ndim and w.dtype == v.dtype
+    ]
     if name == "concat" and fits and v.size * 2 <= MOST:
-        return Step("concat", lambda a, b: op.concat([a, b]), (i, draw(st.sampled_from(fits))))
+        return Step("concat", lambda a, b: mo.concat([a, b]), (i, draw(st.sampled_from(fits))))
     return None
 
 
@@ -201,13 +269,21 @@ def _product(draw: Any, values: list[Any], i: int) -> Step | None:
         return None
     name = draw(st.sampled_from(["gram", "matmul", "linear", "norm", "einsum"]))
     if name == "gram":
-        return Step("gram", lambda a: a @ op.matrix_transpose(a), (i,)) if v.size * v.shape[-2] <= MOST else None
+        return (
+            Step("gram", lambda a: a @ mo.matrix_transpose(a), (i,))
+            if v.size * v.shape[-2] <= MOST
+            else None
+        )
     if name == "norm":
-        return Step("layer_norm", lambda a: cp.layer_norm(a, (a.shape[-1],)), (i,)) if v.size else None
+        return (
+            Step("layer_norm", lambda a: cp.layer_norm(a, (a.shape[-1],)), (i,)) if v.size else None
+        )
     fits = [j for j, w in enumerate(values) if w.ndim == 2 and w.dtype == v.dtype]
     if name == "matmul":
         fits = [j for j in fits if values[j].shape[0] == v.shape[-1]]
-        return Step("matmul", lambda a, b: a @ b, (i, draw(st.sampled_from(fits)))) if fits else None
+        return (
+            Step("matmul", lambda a, b: a @ b, (i, draw(st.sampled_from(fits)))) if fits else None
+        )
     fits = [j for j in fits if values[j].shape[1] == v.shape[-1]]
     if not fits:
         return None
@@ -221,7 +297,7 @@ def _index(draw: Any, v: Any, i: int) -> Step:
     name = draw(st.sampled_from(["int", "take", "argmax"]))
     n = v.shape[0]
     if name == "argmax" and v.size and v.dtype.kind != "bool":
-        return Step("argmax", lambda a: op.argmax(a, axis=0), (i,))
+        return Step("argmax", lambda a: rd.argmax(a, axis=0), (i,))
     if name == "take":
         rows = np.array(draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=4)))
         return Step(f"take {rows.tolist()}", lambda a: cp.take(a, rows, axis=0), (i,))
@@ -241,7 +317,9 @@ def programs(draw: Any) -> Program:
             program.steps.append(step)
             values.append(step.call(*[values[k] for k in step.operands]))
     last = range(count, len(values)) if len(values) > count else range(count)
-    outputs = sorted(set(draw(st.lists(st.sampled_from(last), min_size=1, max_size=3))) | {len(values) - 1})
+    outputs = sorted(
+        set(draw(st.lists(st.sampled_from(last), min_size=1, max_size=3))) | {len(values) - 1}
+    )
     reads = draw(st.sets(st.sampled_from(range(len(values)))))
     return program._replace(outputs=outputs, reads=reads)
 
@@ -268,7 +346,7 @@ def with_gradients(program: Program) -> Callable[..., list[Any]]:
             for i, x in zip(program.floats, floats, strict=True):
                 given[i] = x
             outs = program.run(given)
-            parts = [op.sum(o.astype("float64")) for o in outs if o.dtype.is_float]
+            parts = [rd.sum(o.astype("float64")) for o in outs if o.dtype.is_float]
             return [reduce(lambda a, b: a + b, parts)] if parts else [], outs
 
         outs = program.run(xs)
@@ -292,7 +370,7 @@ def by_backward(program: Program, reads: Any) -> list[Any]:
     for i in set(range(len(xs))) & set(reads):
         xs[i].numpy()
     outs = program.run(xs, reads)
-    parts = [op.sum(o.astype("float64")) for o in outs if o.dtype.is_float and o.requires_grad]
+    parts = [rd.sum(o.astype("float64")) for o in outs if o.dtype.is_float and o.requires_grad]
     if parts:
         backward([reduce(lambda a, b: a + b, parts)], [None])
     grads = [xs[i].grad for i in program.floats]
@@ -312,9 +390,16 @@ def graph_and_arrays(program: Program, function: Any) -> tuple[Any, list[Any]]:
 
 COUNTS = {"programs": 0, "elements": 0, "decided": 0.0}
 CALM = settings(
-    max_examples=250, derandomize=True, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)  # fmt: skip
+    max_examples=250,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.filter_too_much,
+    ],
+)
 
 
 def check_bits(program: Program) -> None:
@@ -346,7 +431,9 @@ def check_slope(program: Program) -> bool:
     Where two step sizes disagree a kink or a jump lies between, and nothing is said."""
     if not program.floats:
         return False
-    wide = program._replace(inputs=[(s, "float64" if t in FLOATS else t) for s, t in program.inputs])
+    wide = program._replace(
+        inputs=[(s, "float64" if t in FLOATS else t) for s, t in program.inputs]
+    )
     graph, arrays = graph_and_arrays(wide, with_gradients(wide))
     count = len(wide.outputs)
     if len(graph.outputs) == count:
@@ -362,7 +449,9 @@ def check_slope(program: Program) -> bool:
         return float((values(step)[count] - values(-step)[count]) / (2 * step))
 
     middle = values(0.0)
-    exact = sum(float(np.sum(g * moved[i])) for g, i in zip(middle[count + 1 :], wide.floats, strict=True))
+    exact = sum(
+        float(np.sum(g * moved[i])) for g, i in zip(middle[count + 1 :], wide.floats, strict=True)
+    )
     slopes = [slope(h) for h in (1e-5, 3e-6)]
     room = 1e-4 * (1.0 + abs(slopes[0])) + 1e-10 * abs(float(middle[count])) / 1e-6
     if not np.isfinite(slopes).all() or abs(slopes[0] - slopes[1]) > room:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -13,7 +15,6 @@ import pytest
 
 import proa.ops.composite.activations
 import proa.ops.creation
-import proa.ops.operators as op
 import proa.ops.scans
 import proa.ops.window  # noqa: F401 (fills the registry)
 from proa import dtypes
@@ -28,6 +29,7 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.entry import intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.spec import Spec, spec
+from proa.ops import products, reduce
 from proa.ops.families.elementwise import ELEMENTWISE
 from proa.ops.functions import cast, tanh
 from proa.ops.primitive import EXACT, REGISTRY, Primitive, Sample, cast_to
@@ -299,6 +301,19 @@ def test_nan_and_ties_in_reductions_and_sort(name: str) -> None:
     against("sort", np.array(hard).astype(narrow), axis=0)
 
 
+def test_long_scans() -> None:
+    """Narrow sums are kept in float32; equal elements keep their order."""
+    for name in NARROW:
+        x = np.full(1000, 0.1).astype(as_dtype(name).numpy)
+        found = single(REGISTRY["cumsum"], [x], axis=0, reverse=False).astype("d")
+        exact = np.cumsum(x.astype("d"))
+        eps = dtypes.finfo(name).eps
+        np.testing.assert_allclose(found, exact, rtol=0.51 * eps)
+        np.testing.assert_allclose(single(REGISTRY["sum"], [x], axes=(0,)), exact[-1], rtol=eps)
+    against("sort", np.random.default_rng(0).integers(0, 5, 5000), axis=0)
+    against("sort", np.arange(5000.0) % 3, axis=0)
+
+
 def test_bool_and_wide_integers_in_reductions_and_sort() -> None:
     flags = np.array([[True, False, True], [False, False, False]])
     for name in ("max", "min", "argmax"):
@@ -416,8 +431,8 @@ def train(where: str, name: str) -> tuple[list[float], list[Any]]:
     losses = []
     for i in range(20):
         w, b, v, c = weights
-        hidden = tanh(op.matmul(x, w) + b)
-        loss = op.sum((op.matmul(hidden, v) + c - y) ** 2) / 32.0
+        hidden = tanh(products.matmul(x, w) + b)
+        loss = reduce.sum((products.matmul(hidden, v) + c - y) ** 2) / 32.0
         for p in weights:
             p.grad = None
         loss.backward()
@@ -519,6 +534,32 @@ def test_devices_tell_what_they_are() -> None:
     assert XLA.backend == "xla" and XLA.kind == jax.devices()[0].platform and XLA.description
     assert len(chip().devices()) == len(jax.devices())
     assert (chip().name, chip().api, chip().eager_compile) == ("xla", 1, True)
+
+
+SECOND = """
+import numpy as np
+from proa.array import arange, asarray
+from proa.compile.find import backend, device, set_default_device
+from proa.dtypes import float32
+from proa.graph.spec import spec
+
+second = device("xla:1")
+set_default_device(second)
+for made in (arange(3) + 1, asarray(np.arange(3)) * 2):
+    buffer = made.numpy() is not None and made.value.buffer
+    assert buffer.device == second and {d.id for d in buffer.array.devices()} == {1}, buffer.device
+first = backend("xla").put(np.ones(3), spec((3,), float32), device("xla"))
+assert {d.id for d in first.array.devices()} == {0}
+print("good")
+"""
+
+
+def test_results_stay_on_a_second_device() -> None:
+    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_multi_thread_eigen=false"
+    env = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    run = [sys.executable, "-c", SECOND]
+    done = subprocess.run(run, capture_output=True, text=True, env=env, timeout=120)
+    assert done.stdout == "good\n", done.stderr
 
 
 def test_without_jax_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

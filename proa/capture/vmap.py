@@ -10,7 +10,7 @@ from proa import tree
 from proa.capture.trace import trace
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
-from proa.ops import operators as op
+from proa.ops import moves
 from proa.ops.primitive import apply
 from proa.ops.structure import call
 from proa.shapes import as_axis
@@ -65,7 +65,7 @@ def _leaves(args: Any, axes: Any) -> tuple[list[Tensor], list[bool], list[Any]]:
             if axis is not None:
                 if t.ndim == 0:
                     raise ShapeError(message("vmap", "a tensor of 0 axes", "an axis to map", "in_axes=None"))
-                t = op.moveaxis(t, as_axis("vmap", axis, t.ndim), 0)
+                t = moves.moveaxis(t, as_axis("vmap", axis, t.ndim), 0)
             tensors.append(t)
             flags.append(axis is not None)
     return tensors, flags, structures
@@ -93,7 +93,7 @@ def _placed(result: Any, out_axes: Any) -> Any:
     """Results with the mapped axis where it was asked for."""
 
     def place(t: Any, axis: Any) -> Any:
-        return op.moveaxis(t, 0, axis) if type(t) is Tensor and axis != 0 else t
+        return moves.moveaxis(t, 0, axis) if type(t) is Tensor and axis != 0 else t
 
     if isinstance(out_axes, (tuple, list)):
         if not isinstance(result, (tuple, list)) or len(result) != len(out_axes):

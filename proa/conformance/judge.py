@@ -64,7 +64,7 @@ def judge(graph: Graph, arrays: Sequence[Array], wider: Widen = STRICT) -> list[
         for step in graph.steps:
             first, name = len(slots), step.entry.primitive.name
             origin = origins.get(step.slots[0]) if name == "bitcast" else None
-            if origin is not None and step.entry.out.dtype.is_float:
+            if origin is not None and step.entry.outs[0].dtype.is_float:
                 slots.append(origin)
                 continue
             if name == "bitcast" and step.entry.ins[0].dtype.is_float:
@@ -134,8 +134,7 @@ def _moved(entry: Entry, operands: Sequence[Judged], values: list[Array]) -> lis
     if _only_moves(entry) and entry.primitive.linear:
         return _run(entry, [o.error for o in operands])
     unknown = any(
-        np.any(o.error) and not s.dtype.is_float
-        for o, s in zip(operands, entry.ins, strict=True)
+        np.any(o.error) and not s.dtype.is_float for o, s in zip(operands, entry.ins, strict=True)
     )
     if unknown:
         return [np.full(v.shape, np.inf) for v in values]
@@ -156,7 +155,9 @@ def _only_moves(entry: Entry) -> bool:
 
 def _at_corners(entry: Entry, operands: Sequence[Judged], center: Array) -> Array:
     """The largest difference over the box of the operands, ties and zeros included."""
-    choices = [_points(o, operands[1 - i] if len(operands) == 2 else None) for i, o in enumerate(operands)]
+    choices = [
+        _points(o, operands[1 - i] if len(operands) == 2 else None) for i, o in enumerate(operands)
+    ]
     worst = np.zeros(center.shape)
     for corner in product(*choices):
         (there,) = _run(entry, corner)
@@ -167,7 +168,7 @@ def _at_corners(entry: Entry, operands: Sequence[Judged], center: Array) -> Arra
 
 
 def _points(of: Judged, other: Judged | None) -> list[Array]:
-    """Both ends, the middle, zero if it lies between, and what lies nearest to the other operand."""
+    """Both ends, the middle, zero if between, and what lies nearest to the other operand."""
     value, error = of
     if not np.any(error):
         return [value]
@@ -199,17 +200,23 @@ def _linearly(entry: Entry, operands: Sequence[Judged]) -> list[Array]:
     these so that nothing cancels, and the difference made small again."""
     linear = entry.primitive.linear
     mine = [linear == "all" or i in linear for i in range(len(operands))]
-    sizes = [np.abs(o.value) if m and o.value.dtype.kind == "f" else o.value
-             for o, m in zip(operands, mine, strict=True)]  # fmt: skip
+    sizes = [
+        np.abs(o.value) if m and o.value.dtype.kind == "f" else o.value
+        for o, m in zip(operands, mine, strict=True)
+    ]
     errors = [np.where(np.isfinite(o.error), o.error, 0.0) for o in operands]
     largest = max([float(np.max(e, initial=0.0)) for e in errors])
     if any(m and o.value.dtype.kind != "f" for o, m in zip(operands, mine, strict=True)):
         return [np.full(v.shape, np.inf) for v in _run(entry, [o.value for o in operands])]
     scale = 1.0 / largest if largest else 1.0
     base = _run(entry, sizes)
-    more = _run(entry, [s + e * scale if m else s for s, e, m in zip(sizes, errors, mine, strict=True)])
+    more = _run(
+        entry, [s + e * scale if m else s for s, e, m in zip(sizes, errors, mine, strict=True)]
+    )
     ones = [np.ones(s.shape) if m else s for s, m in zip(sizes, mine, strict=True)]
-    marks = [o_ + np.isinf(o.error) if m else o_ for o_, o, m in zip(ones, operands, mine, strict=True)]
+    marks = [
+        o_ + np.isinf(o.error) if m else o_ for o_, o, m in zip(ones, operands, mine, strict=True)
+    ]
     lost = [_apart(a, b) > 0 for a, b in zip(_run(entry, marks), _run(entry, ones), strict=True)]
     gaps = [_apart(a, b) / scale for a, b in zip(more, base, strict=True)]
     return [np.where(bad, np.inf, g * (1 + 1e-9)) for g, bad in zip(gaps, lost, strict=True)]
@@ -219,7 +226,9 @@ def _between_ends(entry: Entry, operands: Sequence[Judged], values: list[Array])
     """A function that rises with each operand: at both ends of all of them."""
     worst = [np.zeros(v.shape) for v in values]
     for sign in (-1.0, 1.0):
-        ends = [o.value + sign * o.error if o.value.dtype.kind == "f" else o.value for o in operands]
+        ends = [
+            o.value + sign * o.error if o.value.dtype.kind == "f" else o.value for o in operands
+        ]
         gaps = [_apart(a, b) for a, b in zip(_run(entry, ends), values, strict=True)]
         worst = [np.maximum(a, b) for a, b in zip(worst, gaps, strict=True)]
     return worst
@@ -298,7 +307,9 @@ def verdict(found: Array, judged: Judged) -> str:
         excess = np.where(np.isinf(error), 0.0, gap - error)
     if not np.any(excess > 0):
         return ""
-    worst = np.unravel_index(int(np.argmax(np.where(np.isnan(excess), np.inf, excess))), excess.shape)
+    worst = np.unravel_index(
+        int(np.argmax(np.where(np.isnan(excess), np.inf, excess))), excess.shape
+    )
     at = tuple(int(i) for i in worst)
     return f"{found[at]} at {at}, expected {value[at]} within {error[at]:.3g}, off by {gap[at]:.3g}"
 

@@ -69,9 +69,12 @@ class Case(NamedTuple):
         if counted is False or len(self.graph.steps) > 1:
             counted = () if counted is False else True
         return tuple(
-            [i for i, given in enumerate(self.graph.inputs)
-             if given.spec.dtype.is_inexact and (counted is True or i in counted)]
-        )  # fmt: skip
+            [
+                i
+                for i, given in enumerate(self.graph.inputs)
+                if given.spec.dtype.is_inexact and (counted is True or i in counted)
+            ]
+        )
 
     @property
     def results(self) -> tuple[int, ...]:
@@ -205,7 +208,11 @@ def tangent_graph(graph: Graph, wanted: Sequence[int]) -> Graph:
         for i in wanted:
             moved[i] = builder.input(graph.inputs[i].spec)
         outs, found = push(graph, inputs, moved)
-        kept = [_or_zeros(t, o) for o, t in zip(outs, found, strict=True) if o.value.spec.dtype.is_inexact]
+        kept = [
+            _or_zeros(t, o)
+            for o, t in zip(outs, found, strict=True)
+            if o.value.spec.dtype.is_inexact
+        ]
     return builder.graph(kept)
 
 
@@ -245,7 +252,9 @@ def specs_hold(case: Case) -> list[str]:
 
 def accuracy_holds(case: Case, backend: Backend, wider: Widen = STRICT) -> list[str]:
     results = run_on(backend, case.graph, case.arrays)
-    verdicts = [verdict(r, j) for r, j in zip(results, judge(case.graph, case.arrays, wider), strict=True)]
+    verdicts = [
+        verdict(r, j) for r, j in zip(results, judge(case.graph, case.arrays, wider), strict=True)
+    ]
     return [v for v in verdicts if v]
 
 
@@ -299,7 +308,9 @@ def second_holds(case: Case) -> list[str]:
     return found + _compare(twice, slopes, "D(J u) v")
 
 
-def differences(graph: Graph, arrays: Sequence[Array], wanted: Sequence[int], moved: Any) -> list[Array]:
+def differences(
+    graph: Graph, arrays: Sequence[Array], wanted: Sequence[int], moved: Any
+) -> list[Array]:
     """Central differences of a graph in a direction."""
     ends = []
     for sign in (1.0, -1.0):
@@ -318,7 +329,9 @@ def _cotangents(graph: Graph, arrays: Sequence[Array]) -> list[Array]:
     """Drawn; zero where the result itself is no number, so that its slope is of no interest."""
     results = evaluate(graph, arrays)
     return [
-        np.where(np.isfinite(y), np.random.default_rng([3, i]).normal(size=y.shape), 0.0).astype(y.dtype)
+        np.where(np.isfinite(y), np.random.default_rng([3, i]).normal(size=y.shape), 0.0).astype(
+            y.dtype
+        )
         for i, y in enumerate(results)
     ]
 
@@ -331,7 +344,10 @@ def _is_double(case: Case) -> bool:
 
 def _inner(xs: Sequence[Array], ys: Sequence[Array]) -> tuple[float, float]:
     """The inner product, and that of absolute values."""
-    pairs = [np.where(np.equal(x, 0) | np.equal(y, 0), 0.0, np.multiply(x, y)) for x, y in zip(xs, ys, strict=True)]
+    pairs = [
+        np.where(np.equal(x, 0) | np.equal(y, 0), 0.0, np.multiply(x, y))
+        for x, y in zip(xs, ys, strict=True)
+    ]
     return float(sum(p.sum() for p in pairs)), float(sum(np.abs(p).sum() for p in pairs))
 
 
@@ -375,7 +391,11 @@ def batching_holds(case: Case) -> list[str]:
             alone = evaluate(case.graph, row)
             bounds = judge(case.graph, row)
             for i, (whole, one, j) in enumerate(zip(together, alone, bounds, strict=True)):
-                wrong = _unlike(whole[k], one, j.error) if whole.shape[:1] == (BATCH,) else "no batch axis"
+                wrong = (
+                    _unlike(whole[k], one, j.error)
+                    if whole.shape[:1] == (BATCH,)
+                    else "no batch axis"
+                )
                 if wrong:
                     found.append(f"mapped {flags}, result {i}, row {k}: {wrong}")
     return found
@@ -386,7 +406,9 @@ def _stack_of(array: Array, index: int, case: Case) -> Array:
     rng = np.random.default_rng([11, index])
     of, primitive = case.graph.inputs[index].spec, case.entry.primitive
     if primitive.meaning is None:
-        shuffled = [rng.permutation(array.reshape(-1)).reshape(array.shape) for _ in range(BATCH - 1)]
+        shuffled = [
+            rng.permutation(array.reshape(-1)).reshape(array.shape) for _ in range(BATCH - 1)
+        ]
         return np.stack([array, *shuffled])
     return np.stack([array] + [draw(of, index, primitive, rng) for _ in range(BATCH - 1)])
 
@@ -425,13 +447,15 @@ def factors_hold(case: Case) -> list[str]:
     if given.results and any(s not in shapes for s in given.result_shapes()):
         found.append(f"result shapes {given.result_shapes()}, declared {shapes}")
     reduced = {c for c, role in given.roles.items() if role in ("sum", "max", "min")}
-    if hidden := reduced.intersection(*[set(axes) for axes in given.results] or [()]):
+    if hidden := reduced & {c for axes in given.results for c in axes}:
         found.append(f"reduced letters {hidden} in a result")
     if primitive.cost < 0 or given.iterations() < 0:
         found.append(f"cost {primitive.cost} of {given.iterations()} iterations")
     if all(s.size for s in (*entry.ins, *entry.outs)) and given.results:
         largest = max([s.size for s in entry.outs])
-        addressed = any(given.roles[c] in ("gathered", "window") for axes in given.results for c in axes)
+        addressed = any(
+            given.roles[c] in ("gathered", "window") for axes in given.results for c in axes
+        )
         if given.iterations() < largest and not addressed:
             found.append(f"{given.iterations()} iterations for {largest} results")
         if sum(s.nbytes for s in (*entry.ins, *entry.outs)) <= 0:
@@ -446,8 +470,13 @@ def declared_names(entry: Entry) -> dict[str, tuple[int, ...]]:
     rules = primitive.jvp if isinstance(primitive.jvp, tuple) else (primitive.jvp,)
     rule = next((r for r in rules if r is not None), None)
     if rule is not None:
-        names = [p for p in inspect.signature(rule).parameters.values() if p.name not in primitive.params]
-        if all(p.kind is not p.VAR_POSITIONAL for p in names) and len(names) == n_in + len(entry.outs) + 1:
+        names = [
+            p for p in inspect.signature(rule).parameters.values() if p.name not in primitive.params
+        ]
+        if (
+            all(p.kind is not p.VAR_POSITIONAL for p in names)
+            and len(names) == n_in + len(entry.outs) + 1
+        ):
             return {p.name: (i,) for i, p in enumerate(names[:-1])}
     if isinstance(primitive.meaning, np.ufunc):
         return dict(zip("xyz"[:n_in], [(i,) for i in range(n_in)], strict=True)) | {"y": results}
@@ -499,7 +528,11 @@ def saves_hold(cases: Sequence[Case]) -> list[str]:
     read: set[str] = set()
     declared: set[str] = set()
     for case in cases:
-        if case.floats and case.results and all(s.size for s in (*case.entry.ins, *case.entry.outs)):
+        if (
+            case.floats
+            and case.results
+            and all(s.size for s in (*case.entry.ins, *case.entry.outs))
+        ):
             mine, declared = saved_by_rule(case)
             read |= mine
     if read == declared:
@@ -534,15 +567,40 @@ def hard_numbers(dtype: Dtype) -> Array:
     info_ = dtypes.finfo(dtype)
     tiny, rng = info_.smallest_normal, np.random.default_rng(2)
     powers = rng.uniform(np.log2(tiny), np.log2(info_.max), 40)
-    numbers_ = [0.0, -0.0, np.inf, -np.inf, np.nan, 1.0, -1.0, 0.5, -0.5, 2.0, 3.0, -3.0, 10.0, -20.5,
-                info_.max, -info_.max, tiny, -tiny, tiny / 2, 1 + info_.eps, 1 - info_.eps / 2]  # fmt: skip
-    numbers_ += [*(2.0**powers), *(-(2.0**powers[:20]))]
+    numbers_ = [
+        0.0,
+        -0.0,
+        np.inf,
+        -np.inf,
+        np.nan,
+        1.0,
+        -1.0,
+        0.5,
+        -0.5,
+        2.0,
+        3.0,
+        -3.0,
+        10.0,
+        -20.5,
+        info_.max,
+        -info_.max,
+        tiny,
+        -tiny,
+        tiny / 2,
+        1 + info_.eps,
+        1 - info_.eps / 2,
+    ]
+    numbers_ += [*(2.0**powers), *(-(2.0 ** powers[:20]))]
     with np.errstate(all="ignore"):
         return np.array(numbers_).astype(dtype.numpy)
 
 
 LAWS: Final[dict[str, Callable[[Case], list[str]]]] = {
-    "specs": specs_hold, "forward": forward_holds, "reverse": reverse_holds,
-    "second": second_holds, "batching": batching_holds, "factors": factors_hold,
+    "specs": specs_hold,
+    "forward": forward_holds,
+    "reverse": reverse_holds,
+    "second": second_holds,
+    "batching": batching_holds,
+    "factors": factors_hold,
     "jit": jit_holds,
-}  # fmt: skip
+}

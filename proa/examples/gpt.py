@@ -18,6 +18,7 @@ from proa.errors import ArgumentError, message
 from proa.nn import functional as F  # noqa: N812
 
 LARGEST = 1 << 16
+STD = 0.05
 
 
 @final
@@ -126,13 +127,12 @@ class GPT(nn.Module):
         self.initialise()
 
     def initialise(self) -> None:
-        """Small normal weights; what adds to the stream is smaller, so that depth adds no size."""
+        """Small normal weights; smaller still where a block adds to what runs through."""
+        depth = sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
+            adds = name.endswith(("project.weight", "narrow.weight"))
             if parameter.ndim == 2:
-                adds = name.endswith(("project.weight", "narrow.weight"))
-                nn.init.normal_(
-                    parameter, std=0.02 / sqrt(2 * self.config.layers) if adds else 0.02
-                )
+                nn.init.normal_(parameter, std=STD / depth if adds else STD)
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
 

@@ -111,7 +111,7 @@ class Settings:
         jit: whether the step is recorded once and replayed; the numbers are the same.
     """
 
-    steps: int = 1000
+    steps: int = 3600
     stop_after: int | None = None
     seed: int = 0
     text: str | None = None
@@ -120,7 +120,7 @@ class Settings:
     width: int = 128
     layers: int = 3
     heads: int = 4
-    batch: int = 16
+    batch: int = 8
     rate: float = 3e-3
     dtype: str = "float32"
     windows: int = 512

@@ -31,8 +31,9 @@ from proa.nn.loss import (
     NLLLoss,
     SmoothL1Loss,
 )  # fmt: skip
-from proa.nn.module import Module, Parameter
+from proa.nn.module import Module
 from proa.nn.norm import BatchNorm1d, BatchNorm2d, BatchNorm3d, GroupNorm, LayerNorm, RMSNorm
+from proa.nn.parameter import Parameter
 from proa.nn.pooling import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -9,8 +9,11 @@ from proa.dtypes import bool_, int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.nn import functional as F  # noqa: N812
 from proa.nn import init
+from proa.nn.functional.tables import probability
 from proa.nn.linear import Linear, positive
-from proa.nn.module import Module, check_input, new_parameter
+from proa.nn.module import Module
+from proa.nn.parameter import check_input, new_parameter
+from proa.ops import moves, products, reduce
 from proa.ops import operators as op
 from proa.ops.composite.common import flag
 from proa.ops.creation import iota
@@ -47,7 +50,7 @@ class MultiheadAttention(Module):
         if embed_dim % num_heads:
             given = f"embed_dim {embed_dim} and num_heads {num_heads}"
             raise ArgumentError(message(name, given, "a number of heads that divides it"))
-        F.probability(name, dropout)
+        probability(name, dropout)
         self.dropout = dropout
         self.head_dim = embed_dim // num_heads
         self.batch_first = bool(batch_first)
@@ -109,19 +112,19 @@ class MultiheadAttention(Module):
             y = F.scaled_dot_product_attention(q, k, v, mask, p, is_causal)
             weights = None
         n, _, length, _ = q.shape
-        y = op.reshape(op.permute_dims(y, (0, 2, 1, 3)), (n, length, self.embed_dim))
+        y = moves.reshape(moves.permute_dims(y, (0, 2, 1, 3)), (n, length, self.embed_dim))
         y = self.out_proj(y)
         if weights is not None and average_attn_weights:
-            weights = op.sum(weights, 1) / float(self.num_heads)
+            weights = reduce.sum(weights, 1) / float(self.num_heads)
         if not batched:
             return y[0], None if weights is None else weights[0]
-        return y if self.batch_first else op.swapaxes(y, 0, 1), weights
+        return y if self.batch_first else moves.swapaxes(y, 0, 1), weights
 
     def _batch_first(self, x: Any, batched: bool) -> Any:
         """(N, L, E), whatever the order given."""
         if not batched:
-            return op.expand_dims(x, 0)
-        return x if self.batch_first else op.swapaxes(x, 0, 1)
+            return moves.expand_dims(x, 0)
+        return x if self.batch_first else moves.swapaxes(x, 0, 1)
 
     def _projected(self, query: Any, key: Any, value: Any) -> list[Any]:
         """(N, heads, L, E / heads) each. One product where all three are one tensor."""
@@ -139,8 +142,8 @@ class MultiheadAttention(Module):
 
     def _heads(self, x: Any) -> Any:
         n, length, _ = x.shape
-        x = op.reshape(x, (n, length, self.num_heads, self.head_dim))
-        return op.permute_dims(x, (0, 2, 1, 3))
+        x = moves.reshape(x, (n, length, self.num_heads, self.head_dim))
+        return moves.permute_dims(x, (0, 2, 1, 3))
 
     def _mask(self, q: Any, k: Any, padding: Any, attn: Any) -> Any:
         """One mask for all heads, of what may attend (bool) or is added (float); None if none."""
@@ -155,13 +158,13 @@ class MultiheadAttention(Module):
                     message("MultiheadAttention", f"attn_mask of shape {shape}", expected)
                 )
             whole = (1, 1, length, keys) if len(shape) == 2 else (n, heads, length, keys)
-            masks.append(op.reshape(attn, whole))
+            masks.append(moves.reshape(attn, whole))
         if padding is not None:
             shape = value_of("MultiheadAttention", padding).spec.shape
             if shape not in ((n, keys), *([(keys,)] if n == 1 else [])):
                 given = f"key_padding_mask of shape {shape}"
                 raise ShapeError(message("MultiheadAttention", given, f"{(n, keys)}"))
-            masks.append(op.reshape(padding, (n, 1, 1, keys)))
+            masks.append(moves.reshape(padding, (n, 1, 1, keys)))
         return _joined(masks, q.dtype)
 
     def extra_repr(self) -> str:
@@ -192,7 +195,7 @@ def _added(barred: Any, dtype: Any) -> Any:
 
 def _weighed(q: Any, k: Any, v: Any, mask: Any, causal: bool, p: Any) -> tuple[Any, Any]:
     """The result and the weights, written out; rows that may attend to nothing are zeros."""
-    scores = op.matmul(q, op.matrix_transpose(k)) / sqrt(q.shape[-1])
+    scores = products.matmul(q, moves.matrix_transpose(k)) / sqrt(q.shape[-1])
     if mask is not None:
         bars = value_of("mask", mask).spec.dtype is bool_
         scores = op.where(mask, scores, -inf) if bars else scores + mask
@@ -203,8 +206,8 @@ def _weighed(q: Any, k: Any, v: Any, mask: Any, causal: bool, p: Any) -> tuple[A
     if mask is None and not causal:
         weights = F.softmax(scores, -1)
     else:
-        alive = op.max(scores, -1, keepdims=True) != -inf
+        alive = reduce.max(scores, -1, keepdims=True) != -inf
         weights = op.where(alive, F.softmax(op.where(alive, scores, 0.0), -1), 0.0)
     if number_of(p) != 0:
         weights = F.dropout(weights, p)
-    return op.matmul(weights, v), weights
+    return products.matmul(weights, v), weights

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from proa.errors import DtypeError, IndexingError, message
-from proa.nn.module import Module, Parameter, is_parameter
+from proa.nn.module import Module
+from proa.nn.parameter import Parameter, is_parameter
 from proa.shapes import as_int
 from proa.tensor import Tensor
 

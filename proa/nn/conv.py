@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from proa.errors import ArgumentError, message
-from proa.nn import functional as F  # noqa: N812
+from proa.nn.functional import spatial
 from proa.nn.linear import positive, reset_affine
-from proa.nn.module import Module, check_input, new_parameter
+from proa.nn.module import Module
+from proa.nn.parameter import check_input, new_parameter
 
 
 class _Conv(Module):
@@ -31,11 +32,13 @@ class _Conv(Module):
         if self.in_channels % self.groups or self.out_channels % self.groups:
             given = f"{in_channels} to {out_channels} channels in {groups} groups"
             raise ArgumentError(message(name, given, "a number that divides both"))
-        self.kernel_size = F.sizes(name, "kernel_size", kernel_size, n, 1)
-        self.stride = F.sizes(name, "stride", stride, n, 1)
-        self.dilation = F.sizes(name, "dilation", dilation, n, 1)
-        F.conv_padding(name, padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = padding if isinstance(padding, str) else F.sizes(name, "padding", padding, n)
+        self.kernel_size = spatial.sizes(name, "kernel_size", kernel_size, n, 1)
+        self.stride = spatial.sizes(name, "stride", stride, n, 1)
+        self.dilation = spatial.sizes(name, "dilation", dilation, n, 1)
+        spatial.conv_padding(name, padding, self.kernel_size, self.stride, self.dilation)
+        self.padding = (
+            padding if isinstance(padding, str) else spatial.sizes(name, "padding", padding, n)
+        )
         self.padding_mode = padding_mode
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         self.weight = new_parameter(shape, dtype, device)
@@ -51,7 +54,7 @@ class _Conv(Module):
     def forward(self, x: Any) -> Any:
         name = type(self).__name__
         check_input(name, "x", x, self.weight)
-        return F._conv(
+        return spatial.convolved(
             name, self.LENGTH, x, self.weight, self.bias, self.stride, self.padding, self.dilation,
             self.groups,
         )  # fmt: skip

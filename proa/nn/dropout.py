@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from proa.nn import functional as F  # noqa: N812
+from proa.nn.functional.tables import probability
 from proa.nn.module import Module
 
 
@@ -24,7 +25,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5, generator: Any = None) -> None:
         super().__init__()
-        F.probability("Dropout", p)
+        probability("Dropout", p)
         self.p = p
         self.generator = generator
 

@@ -16,6 +16,7 @@ from proa.dtypes import float32, int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
 from proa.ops import functions as fn
+from proa.ops import moves
 from proa.ops import operators as op
 from proa.ops.creation import iota
 from proa.ops.primitive import apply, number_of
@@ -82,7 +83,7 @@ def _drawn(function: Any, like: Tensor, generator: Any, *bounds: float, dtype: A
 def _set(tensor: Tensor, new: Any) -> Tensor:
     """The handle holds `new`, in its own dtype and on its own device."""
     with no_grad():
-        found = op.broadcast_to(op.astype(new, tensor.dtype), tensor.shape)
+        found = moves.broadcast_to(op.astype(new, tensor.dtype), tensor.shape)
         rebind(tensor, moved(found.detach(), tensor.device).value)
     return tensor
 

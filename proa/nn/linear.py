@@ -8,8 +8,9 @@ from typing import Any
 from proa.errors import ArgumentError, message
 from proa.nn import functional as F  # noqa: N812
 from proa.nn import init
-from proa.nn.module import Module, check_input, new_parameter
-from proa.ops import operators as op
+from proa.nn.module import Module
+from proa.nn.parameter import check_input, new_parameter
+from proa.ops import moves
 from proa.ops.primitive import value_of
 from proa.shapes import as_axis, as_int
 
@@ -153,7 +154,7 @@ class Flatten(Module):
         self.end_dim = as_int("Flatten", "end_dim", end_dim)
 
     def forward(self, x: Any) -> Any:
-        return op.flatten(x, self.start_dim, self.end_dim)
+        return moves.flatten(x, self.start_dim, self.end_dim)
 
     def extra_repr(self) -> str:
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
@@ -176,7 +177,7 @@ class Unflatten(Module):
     def forward(self, x: Any) -> Any:
         shape = value_of("Unflatten", x).spec.shape
         axis = as_axis("Unflatten", self.dim, len(shape))
-        return op.reshape(x, (*shape[:axis], *self.unflattened_size, *shape[axis + 1 :]))
+        return moves.reshape(x, (*shape[:axis], *self.unflattened_size, *shape[axis + 1 :]))
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}, unflattened_size={self.unflattened_size}"

@@ -9,139 +9,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self
 
 import numpy as np
 
 from proa import dtypes
-from proa.compile.find import default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype, bfloat16, float16, float32, float64
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, message
-from proa.graph.spec import spec
+from proa.nn.hooks import HookHandle, add_hook, call_with_hooks
 from proa.nn.loading import Loaded, load
-from proa.ops.primitive import value_of
-from proa.record.live import Leaf, epoch, thread
-from proa.tensor import Tensor, copy_of, moved, no_grad, put, rebind, require_grad
+from proa.nn.parameter import is_parameter, marked
+from proa.record.live import epoch, thread
+from proa.tensor import Tensor, moved, no_grad, rebind, require_grad
 
-NARROW: Final = frozenset({float16, bfloat16})
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
 _HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
 _KEPT: Final = frozenset({*_TABLES, *_HOOKS, "_not_saved", "_keyword_hooks"})
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
-
-
-# Parameters.
-
-
-class _ParameterType(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        return is_parameter(instance)
-
-
-class Parameter(metaclass=_ParameterType):
-    """A tensor that a module registers when it is assigned: `Parameter(tensor)` is a `Tensor`.
-
-    Its value is that of `data`; it is a handle of its own, and asks for a gradient unless
-    `requires_grad=False`. `isinstance(t, nn.Parameter)` holds for it, and for every other tensor
-    that was asked for a gradient by `requires_grad_()`.
-
-    >>> import proa as pa
-    >>> from proa import nn
-    >>> w = nn.Parameter(pa.zeros((2, 3)))
-    >>> w.requires_grad, isinstance(w, nn.Parameter), isinstance(pa.zeros((2,)), nn.Parameter)
-    (True, True, False)
-    """
-
-    def __new__(cls, data: Any, requires_grad: bool = True) -> Any:
-        if type(data) is not Tensor:
-            given = f"data of type {type(data).__name__}"
-            raise DtypeError(message("Parameter", given, "a tensor", "pa.asarray(...)"))
-        made = copy_of(data.detach())
-        marked(made)
-        if requires_grad:
-            require_grad(made, True)
-        return made
-
-
-def marked(tensor: Tensor) -> None:
-    """Says of a tensor that it is a parameter, also while it asks for no gradient."""
-    if tensor.leaf is None:
-        tensor.leaf = Leaf(False)
-    tensor.leaf.name = "parameter"
-
-
-def is_parameter(thing: object) -> bool:
-    """Whether a module registers this as a parameter."""
-    leaf = thing.leaf if type(thing) is Tensor else None
-    return leaf is not None and (leaf.stops or leaf.name == "parameter")
-
-
-def new_parameter(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> Any:
-    """A parameter of zeros; of the default float dtype, on the default device."""
-    return Parameter(new_zeros(shape, dtype, device))
-
-
-def new_zeros(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> Tensor:
-    """A computed tensor of zeros, that `nn.init` or a checkpoint fills."""
-    of = dtypes.default_float() if dtype is None else as_dtype(dtype)
-    where = thread.state.device or default_device() if device is None else as_device(device)
-    return put(np.zeros(shape, of.numpy), spec(shape, of), where)
-
-
-def hold(handle: Tensor, new: Tensor) -> None:
-    """The handle of a buffer or parameter holds another value from now on: same shape and dtype."""
-    old, fresh = handle.value.spec, new.value.spec
-    if old.shape != fresh.shape or old.dtype is not fresh.dtype:
-        raise ArgumentError(message("assign", f"{fresh.plain}", f"{old.plain}"))
-    rebind(handle, new.detach().value)
-
-
-def check_input(op: str, name: str, x: Any, parameter: Tensor, wide: bool = False) -> None:
-    """An input has the dtype of the parameters it meets, or the error says how to get there.
-
-    With `wide`, a float16 or bfloat16 input may meet float32 parameters.
-    """
-    found = x.value.spec if type(x) is Tensor else value_of(op, x).spec
-    wanted = parameter.value.spec.dtype
-    if (
-        found.dtype is wanted
-        or found.weak
-        or (wide and found.dtype in NARROW and wanted is float32)
-    ):
-        return
-    given = f"input `{name}` of {found.dtype.name}"
-    hint = f"{name}.astype(pa.{wanted.name})"
-    if found.dtype.is_float:
-        hint += f", or module.to(pa.{found.dtype.name})"
-    raise DtypeError(message(op, given, f"{wanted.name}, as its parameters", hint))
-
-
-# Hooks.
-
-
-@final
-class HookHandle:
-    """What `register_forward_hook` returns: `remove()` takes the hook away."""
-
-    __slots__ = ("table", "key", "hook")
-
-    def __init__(self, table: dict[int, Any], key: int, hook: Any) -> None:
-        self.table = table
-        self.key = key
-        self.hook = hook
-
-    def remove(self) -> None:
-        if self.table.get(self.key) is self.hook:
-            del self.table[self.key]
-            epoch.advance()
-
-    def __enter__(self) -> HookHandle:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
 
 
 class Module:
@@ -202,25 +88,10 @@ class Module:
             state.scope = f"{outer}.{self._name}" if outer else self._name
         try:
             if own["_forward_hooks"] or own["_forward_pre_hooks"]:
-                return self._call_with_hooks(args, kwargs)
+                return call_with_hooks(self, args, kwargs)
             return self.forward(*args, **kwargs)
         finally:
             state.scope = outer
-
-    def _call_with_hooks(self, args: Any, kwargs: Any) -> Any:
-        for key, hook in list(self._forward_pre_hooks.items()):
-            if key in self._keyword_hooks:
-                args, kwargs = hook(self, args, kwargs) or (args, kwargs)
-                continue
-            found = hook(self, args)
-            if found is not None:
-                args = found if isinstance(found, tuple) else (found,)
-        result = self.forward(*args, **kwargs)
-        for key, hook in list(self._forward_hooks.items()):
-            named = (kwargs,) if key in self._keyword_hooks else ()
-            found = hook(self, args, *named, result)
-            result = result if found is None else found
-        return result
 
     # Attributes.
 
@@ -540,28 +411,14 @@ class Module:
     ) -> HookHandle:
         """`hook(module, args)` runs before `forward`, and may return other arguments;
         `hook(module, args, kwargs)` and (args, kwargs) with `with_kwargs`."""
-        return self._add_hook(self._forward_pre_hooks, hook, prepend, with_kwargs)
+        return add_hook(self, self._forward_pre_hooks, hook, prepend, with_kwargs)
 
     def register_forward_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
     ) -> HookHandle:
         """`hook(module, args, output)` runs after `forward`, and may return another output;
         `hook(module, args, kwargs, output)` with `with_kwargs`."""
-        return self._add_hook(self._forward_hooks, hook, prepend, with_kwargs)
-
-    def _add_hook(self, table: Any, hook: Any, prepend: bool, with_kwargs: bool) -> HookHandle:
-        if not callable(hook):
-            raise DtypeError(message("register_hook", f"{hook!r:.60}", "a function"))
-        key = 1 + max([*self._forward_hooks, *self._forward_pre_hooks], default=-1)
-        rest = dict(table)
-        table[key] = hook
-        if prepend:
-            table.clear()
-            table.update({key: hook, **rest})
-        keyed = self._keyword_hooks - {key}
-        self.__dict__["_keyword_hooks"] = keyed | {key} if with_kwargs else keyed
-        epoch.advance()
-        return HookHandle(table, key, hook)
+        return add_hook(self, self._forward_hooks, hook, prepend, with_kwargs)
 
     # What `jit` compares, copying, and showing.
 

@@ -12,7 +12,8 @@ from proa.graph.spec import spec
 from proa.nn import functional as F  # noqa: N812
 from proa.nn import init
 from proa.nn.linear import positive
-from proa.nn.module import Module, check_input, hold, new_parameter, new_zeros
+from proa.nn.module import Module
+from proa.nn.parameter import check_input, hold, new_parameter, new_zeros
 from proa.ops.primitive import number_of, value_of
 from proa.shapes import Shape, as_shape
 from proa.tensor import put

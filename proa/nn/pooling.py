@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from proa.nn import functional as F  # noqa: N812
+from proa.nn.functional import spatial
 from proa.nn.module import Module
 from proa.ops.composite.common import flag
 
 
 def _checked(module: Module, what: str, given: Any, length: int, least: int) -> Any:
     """The size as given, after a check of it."""
-    F.sizes(type(module).__name__, what, given, length, least)
+    spatial.sizes(type(module).__name__, what, given, length, least)
     return tuple(given) if isinstance(given, list) else given
 
 
@@ -31,7 +32,7 @@ class _MaxPool(Module):
         self.ceil_mode = flag(type(self).__name__, "ceil_mode", ceil_mode)
 
     def forward(self, x: Any) -> Any:
-        return F._max_pool(
+        return spatial.max_pooled(
             type(self).__name__, self.LENGTH, x, self.kernel_size, self.stride, self.padding,
             self.dilation, self.ceil_mode,
         )  # fmt: skip
@@ -99,7 +100,7 @@ class _AvgPool(Module):
         self.count_include_pad = flag(name, "count_include_pad", count_include_pad)
 
     def forward(self, x: Any) -> Any:
-        return F._avg_pool(
+        return spatial.avg_pooled(
             type(self).__name__, self.LENGTH, x, self.kernel_size, self.stride, self.padding,
             self.ceil_mode, self.count_include_pad,
         )  # fmt: skip

@@ -25,7 +25,11 @@ def _iota_factors(
 
 
 def _iota_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
-    shape, axis, dtype = as_shape("iota", params["shape"]), params["axis"], as_dtype(params["dtype"])
+    shape, axis, dtype = (
+        as_shape("iota", params["shape"]),
+        params["axis"],
+        as_dtype(params["dtype"]),
+    )
     if dtype not in NUMERIC:
         raise DtypeError(message("iota", dtype.name, "an integer or float dtype"))
     if not 0 <= axis < len(shape):

@@ -45,11 +45,13 @@ def _erf(x: Any) -> Any:
 
 
 def _rsqrt(x: Any) -> Any:
-    return (np.ones((), x.dtype) / np.sqrt(x)).astype(x.dtype)
+    wide = x.astype(np.float32) if x.dtype.itemsize == 2 else x
+    return (np.ones((), wide.dtype) / np.sqrt(wide)).astype(x.dtype)
 
 
 def _sign(x: Any) -> Any:
-    return np.sign(x)
+    """+0 of both zeros, in every dtype."""
+    return np.sign(x) + np.zeros((), x.dtype)
 
 
 neg = elementwise(
@@ -63,7 +65,7 @@ abs = elementwise(
 )  # fmt: skip
 
 sign: Primitive = elementwise(
-    "sign", accepts=NUMERIC, core=True, meaning=_sign, jvp=_flat, edges={nan: nan},
+    "sign", accepts=NUMERIC, core=True, meaning=_sign, jvp=_flat, edges={nan: nan, -0.0: 0.0},
     doc="-1, 0 or 1; NaN of NaN.",
 )  # fmt: skip
 
@@ -169,7 +171,8 @@ cast = Primitive(
         Sample(((2, 3),), {"dtype": d, "weak": False})
         for d in (as_dtype("float16"), as_dtype("bfloat16"), as_dtype("int32"), as_dtype("bool"))
     ],
-    doc="x in another dtype. Floats outside an integer's range saturate, NaN gives 0.",
+    doc="x in another dtype. Floats outside an integer's range saturate, NaN gives 0. To bfloat16 "
+    "and float8 it goes by way of float32.",
 )  # fmt: skip
 
 

@@ -142,8 +142,9 @@ class Primitive:
         outs = self.rule(self, ins, dict(zip(self.params, params, strict=True)))
         outs = outs if isinstance(outs, tuple) else (outs,)
         if any(s.ndim > MAX_NDIM or any(type(n) is int and n < 0 for n in s.shape) for s in outs):
-            given = f"results of shapes {[s.shape for s in outs]!r:.200}"
-            raise ShapeError(message(self.name, given, f"sizes of at least 0, {MAX_NDIM} axes at most"))
+            text = f"results of shapes {[s.shape for s in outs]!r:.200}"
+            expected = f"sizes of at least 0, at most {MAX_NDIM} axes"
+            raise ShapeError(message(self.name, text, expected))
         return outs
 
     def differentiable_outputs(self, entry: Entry) -> list[bool]:

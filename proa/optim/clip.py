@@ -15,6 +15,7 @@ from proa.graph.spec import Spec, spec
 from proa.ops import arithmetic as ar
 from proa.ops import functions as fn
 from proa.ops import operators as op
+from proa.ops import reduce
 from proa.ops.primitive import apply, cast_to, number_of
 from proa.ops.structure import call
 from proa.optim.group import NUMBER
@@ -157,10 +158,10 @@ def _norm_graph(specs: tuple[Spec, ...], kind: float) -> Graph:
 
 def _part(g: Any, kind: float) -> Any:
     if kind == float("inf"):
-        return op.max(fn.abs(g))
+        return reduce.max(fn.abs(g))
     if kind == 2.0:
-        return op.sum(g * g)
-    return op.sum(fn.abs(g) if kind == 1.0 else ar.pow(fn.abs(g), kind))
+        return reduce.sum(g * g)
+    return reduce.sum(fn.abs(g) if kind == 1.0 else ar.pow(fn.abs(g), kind))
 
 
 def _joined(parts: list[Any], kind: float) -> Any:

@@ -20,7 +20,7 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph, Role
 from proa.graph.node import Value
 from proa.graph.spec import spec
-from proa.ops import operators as op
+from proa.ops import moves
 from proa.ops.movement import concatenate, slice_, zeros
 from proa.ops.primitive import apply, cast_to
 from proa.ops.structure import call
@@ -158,7 +158,7 @@ class Optimizer(ABC):
                     set_grad(p, None)
                 elif p.grad is not None:
                     made = zeros(p.shape, p.value.spec)
-                    set_grad(p, made if type(made) is Tensor else op.reshape(Tensor(made), ()))
+                    set_grad(p, made if type(made) is Tensor else moves.reshape(Tensor(made), ()))
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Updates every parameter that has a gradient, as one operation.
@@ -391,7 +391,7 @@ def _joined(values: Sequence[Any]) -> Any:
     """Several values as one vector; one as it is."""
     if len(values) == 1:
         return values[0]
-    flat = [op.reshape(v, (-1,)) for v in values]
+    flat = [moves.reshape(v, (-1,)) for v in values]
     return apply(concatenate, flat, axis=0).value
 
 
@@ -403,7 +403,7 @@ def _parted(value: Any, rows: Sequence[Sequence[Any]]) -> list[Any]:
     for row in rows:
         of = row[0].spec
         part = apply(slice_, (value,), starts=(start,), stops=(start + of.size,), strides=(1,))
-        parts.append(op.reshape(part, of.shape))
+        parts.append(moves.reshape(part, of.shape))
         start += of.size
     return parts
 

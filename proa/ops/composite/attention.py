@@ -30,7 +30,7 @@ from proa.ops.expand import composite
 from proa.ops.families.elementwise import unbroadcast
 from proa.ops.functions import exp
 from proa.ops.movement import zeros
-from proa.ops.operators import reshape
+from proa.ops.moves import reshape
 from proa.ops.primitive import apply, number_of, value_of
 from proa.ops.reductions import max_, spread, sum_
 from proa.shapes import broadcast_shapes

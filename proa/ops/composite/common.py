@@ -17,7 +17,7 @@ from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.node import Value
 from proa.ops.families.movement import shifted
 from proa.ops.functions import bitcast, cast
-from proa.ops.operators import reshape
+from proa.ops.moves import reshape
 from proa.ops.primitive import FLOAT, INT, Primitive, apply, as_number, cast_to, number_of, value_of
 from proa.ops.reductions import spread, sum_
 from proa.shapes import Shape

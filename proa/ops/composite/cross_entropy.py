@@ -33,7 +33,7 @@ from proa.ops.expand import composite
 from proa.ops.families.movement import all_batched
 from proa.ops.functions import log, not_
 from proa.ops.indexing import gather, take_along
-from proa.ops.operators import broadcast_to, expand_dims, reshape
+from proa.ops.moves import broadcast_to, expand_dims, reshape
 from proa.ops.primitive import INT, apply, as_number, cast_to, number_of, value_of
 from proa.ops.reductions import spread, sum_
 from proa.shapes import as_int

@@ -13,7 +13,7 @@ from proa.ops.creation import iota
 from proa.ops.expand import composite
 from proa.ops.indexing import gather, take_along
 from proa.ops.movement import broadcast
-from proa.ops.operators import broadcast_to, moveaxis
+from proa.ops.moves import broadcast_to, moveaxis
 from proa.ops.primitive import apply, as_number, cast_to, value_of
 from proa.shapes import Shape, as_axis, as_int, broadcast_shapes
 
@@ -128,7 +128,9 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     x, indices = value_of("take", x), integers("take", "indices", indices)
     if axis is None and x.spec.ndim != 1:
         raise ArgumentError(message("take", f"no axis for {x.spec.ndim} axes", "an axis"))
-    return apply(_take, (x, indices), axis=as_axis("take", 0 if axis is None else axis, x.spec.ndim))
+    return apply(
+        _take, (x, indices), axis=as_axis("take", 0 if axis is None else axis, x.spec.ndim)
+    )
 
 
 def _take_along_expand(x: Any, indices: Any, axis: int) -> Any:

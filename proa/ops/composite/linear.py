@@ -10,7 +10,7 @@ from proa.ops.composite.common import batch_first, floating, matched, optional, 
 from proa.ops.contraction import LETTERS, dot
 from proa.ops.expand import composite
 from proa.ops.movement import permute
-from proa.ops.operators import reshape
+from proa.ops.moves import reshape
 from proa.ops.primitive import apply, promoted, value_of
 from proa.ops.reductions import sum_
 from proa.shapes import as_axis, as_int, broadcast_shapes

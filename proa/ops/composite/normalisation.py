@@ -26,7 +26,7 @@ from proa.ops.composite.common import (
 from proa.ops.expand import composite
 from proa.ops.families.elementwise import unbroadcast
 from proa.ops.functions import rsqrt
-from proa.ops.operators import reshape
+from proa.ops.moves import reshape
 from proa.ops.primitive import apply, cast_to
 from proa.ops.reductions import spread, sum_
 from proa.shapes import Shape, as_int, as_shape

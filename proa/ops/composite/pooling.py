@@ -20,11 +20,12 @@ from proa.ops.expand import composite
 from proa.ops.functions import not_
 from proa.ops.indexing import gather
 from proa.ops.movement import pad, slice_
-from proa.ops.operators import moveaxis
+from proa.ops.moves import moveaxis
 from proa.ops.primitive import NUMERIC, apply, as_number, value_of
 from proa.shapes import as_int
 
 Sizes = tuple[int, ...]
+LONGEST = 2**16  # each element of a window is an operation of the expansion
 
 
 def _every(x: Any, axis: int, start: int, length: int, stride: int) -> Any:
@@ -280,7 +281,11 @@ def _output(op: str, x: Value, output_size: Any) -> Sizes:
     chosen = [n if o is None else o for o, n in zip(several, spatial, strict=True)]
     if not all(spatial):
         raise ShapeError(message(op, f"shape {x.spec.shape}", "spatial axes of at least 1"))
-    return _sizes(op, "output_size", chosen, length, 1)
+    sizes = _sizes(op, "output_size", chosen, length, 1)
+    if any(n > m * LONGEST for n, m in zip(spatial, sizes, strict=True)):
+        given = f"shape {x.spec.shape} for output {output_size!r:.40}"
+        raise ShapeError(message(op, given, f"windows of at most {LONGEST} elements along an axis"))
+    return sizes
 
 
 def adaptive_avg_pool(x: Any, output_size: Any) -> Any:

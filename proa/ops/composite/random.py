@@ -18,7 +18,7 @@ from proa.ops.creation import random_bits
 from proa.ops.expand import composite
 from proa.ops.functions import cos, log, log1p, sqrt
 from proa.ops.movement import slice_
-from proa.ops.operators import reshape
+from proa.ops.moves import reshape
 from proa.ops.primitive import FLOAT, INT, apply, as_number, cast_to, number_of, value_of
 from proa.ops.reductions import argmax
 from proa.ops.scans import sort

@@ -21,7 +21,8 @@ from proa.ops.composite.common import (
 )
 from proa.ops.expand import composite
 from proa.ops.functions import exp, is_finite, log, sqrt
-from proa.ops.operators import positive, reshape
+from proa.ops.moves import reshape
+from proa.ops.operators import positive
 from proa.ops.primitive import apply
 from proa.ops.reductions import max_, spread, sum_
 from proa.shapes import as_axes, as_axis
