@@ -14,7 +14,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "unknown"
-    return next((x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "unknown")
+    return next(
+        (x.split(":", 1)[1].strip() for x in lines if x.startswith("model name")), "unknown"
+    )
 
 
 def seconds(function: Callable[[], object], repeats: int) -> float:
@@ -25,7 +27,9 @@ def seconds(function: Callable[[], object], repeats: int) -> float:
 
 
 def interleaved(
-    functions: dict[str, Callable[[], object]], repeats: int, rounds: int = 15,
+    functions: dict[str, Callable[[], object]],
+    repeats: int,
+    rounds: int = 15,
     between: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
     """The median seconds of each function; they take turns, after one round that is not counted."""

@@ -111,7 +111,9 @@ def training_step() -> None:
         return step
 
     def proa_step():
-        model = GPT(Config(vocabulary=VOCABULARY, context=LENGTH, width=WIDTH, layers=LAYERS, heads=HEADS))
+        model = GPT(
+            Config(vocabulary=VOCABULARY, context=LENGTH, width=WIDTH, layers=LAYERS, heads=HEADS)
+        )
         model.load_state_dict({k: v.detach().numpy() for k, v in theirs.state_dict().items()})
         optimiser = optim.AdamW(model.parameters(), lr=1e-3)
 
@@ -165,18 +167,29 @@ def jitted_call() -> None:
     print(f"\na jitted call of one operation: {found['one']:.2f} us, its computation in NumPy "
           f"{found['numpy one']:.2f}")  # fmt: skip
     each = (found["state"] - found["numpy state"]) / 200
-    print(f"200 state tensors read and written: {found['state']:.1f} us, {each:.3f} us each above NumPy")
+    print(
+        f"200 state tensors read and written: {found['state']:.1f} us, "
+        f"{each:.3f} us each above NumPy"
+    )
 
 
 def import_time() -> None:
-    code = "import time, numpy; t = time.perf_counter(); import proa; print(time.perf_counter() - t)"
-    times = [float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout) for _ in range(7)]
+    code = (
+        "import time, numpy; t = time.perf_counter(); import proa; print(time.perf_counter() - t)"
+    )
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
+        for _ in range(7)
+    ]
     print(f"\nimport proa beyond NumPy: {sorted(times)[3]:.3f} s (median of 7)")
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    print(f"{processor()}; Python {sys.version.split()[0]}, NumPy {np.__version__}, torch {torch.__version__}")
+    print(
+        f"{processor()}; Python {sys.version.split()[0]}, NumPy {np.__version__}, "
+        f"torch {torch.__version__}"
+    )
     print("medians of 15 interleaved rounds; ratio above 1: Proa is ahead\n")
     operations()
     training_step()
@@ -186,4 +199,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-

@@ -8,21 +8,49 @@
 
 from __future__ import annotations
 
+from typing import Any as _Any
+
+from proa import array as _array
 from proa import nn, optim, random, testing, tree
 from proa.array import *  # noqa: F403
-from proa.array import __all__ as _array_names
 from proa.autograd import grad, jvp, value_and_grad, vjp
 from proa.capture.custom import custom_vjp
 from proa.capture.jit import jit
 from proa.capture.vmap import vmap
 from proa.dtypes import (
-    Dtype, bfloat16, complex64, complex128, finfo, float8_e4m3fn, float8_e5m2, float16, float32,
-    float64, iinfo, int8, int16, int32, int64, isdtype, uint8, uint16, uint32, uint64,
+    Dtype,
+    bfloat16,
+    complex64,
+    complex128,
+    finfo,
+    float8_e4m3fn,
+    float8_e5m2,
+    float16,
+    float32,
+    float64,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    isdtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
 )  # fmt: skip
 from proa.dtypes import bool_ as bool  # noqa: A004
 from proa.explain import debug, explain, print  # noqa: A004
 from proa.random import (
-    Generator, bernoulli, categorical, manual_seed, normal, permutation, rand, randint, randn,
+    Generator,
+    bernoulli,
+    categorical,
+    manual_seed,
+    normal,
+    permutation,
+    rand,
+    randint,
+    randn,
     uniform,
 )  # fmt: skip
 from proa.record.boundary import sync
@@ -30,8 +58,18 @@ from proa.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "complex64",
+    "complex128", "custom_vjp", "debug", "enable_grad", "explain", "finfo", "float8_e4m3fn",
+    "float8_e5m2", "float16", "float32", "float64", "grad", "iinfo", "int8", "int16", "int32",
+    "int64", "is_grad_enabled", "isdtype", "jit", "jvp", "manual_seed", "nn", "no_grad", "normal",
+    "optim", "permutation", "print", "rand", "randint", "randn", "random", "sync", "testing",
+    "tree", "uint8", "uint16", "uint32", "uint64", "uniform", "value_and_grad", "vjp", "vmap",
+]  # fmt: skip
+__all__ += _array.__all__
 
-def __getattr__(name: str) -> object:
+
+def __getattr__(name: str) -> _Any:
     """Rooms that are imported when first used."""
     from importlib import import_module
 

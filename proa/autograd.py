@@ -216,7 +216,9 @@ def value_and_grad(
         out, aux = run.out if has_aux and isinstance(run.out, tuple) else (run.out, None)
         if type(out) is not Tensor or out.size != 1:
             shape = getattr(out, "shape", type(out).__name__)
-            raise GradientError(message("grad", f"a result {shape}", "a tensor of one element", ".sum()"))
+            raise GradientError(
+                message("grad", f"a result {shape}", "a tensor of one element", ".sum()")
+            )
         gradients = run.pull([out], [_cotangent(out, None)])
         (value,) = run.detached([out])
         return ((value, aux) if has_aux else value), gradients
@@ -264,7 +266,9 @@ def vjp(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[...,
     return tree.unflatten(structure, run.detached(outs)), pull
 
 
-def jvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[Any, Any]:
     """(f(*primals), its derivative in the direction of the tangents): forward mode.
 
     >>> import proa as pa
@@ -299,7 +303,9 @@ class _Run:
         given = list(args)
         for i in numbers:
             if not isinstance(i, int) or not -len(args) <= i < len(args):
-                raise ArgumentError(message(name, f"argnums {argnums}", f"positions of {len(args)} arguments"))
+                raise ArgumentError(
+                    message(name, f"argnums {argnums}", f"positions of {len(args)} arguments")
+                )
             leaves, structure = tree.flatten(given[i])
             given[i] = tree.unflatten(structure, [self._track(t) for t in leaves])
             self.structures.append(structure)
@@ -342,7 +348,11 @@ class _Run:
         if len(tangents) != len(self.targets):
             raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(self.targets)}"))
         number = {v: i for i, v in enumerate(tape.inputs)}
-        rows = [(number[v], _tangent(t, v)) for v, t in zip(self.targets, tangents, strict=True) if v in number]
+        rows = [
+            (number[v], _tangent(t, v))
+            for v, t in zip(self.targets, tangents, strict=True)
+            if v in number
+        ]
         given = tuple([i for i, _ in rows])
         operands = (*tape.values, *[t for _, t in rows])
         outer = self.outer or any(t.spec.grad for _, t in rows)
@@ -366,8 +376,12 @@ def _differentiable(name: str, argument: Any) -> Tensor:
     if type(argument) is not Tensor:
         number = number_of(argument)
         if number is None or type(number) is bool:
-            raise DtypeError(message(name, f"an argument of type {type(argument).__name__}", "tensors"))
-        made: Tensor = op.astype(current_sink().constant(_array(number), _spec_of_float()), default_float())
+            raise DtypeError(
+                message(name, f"an argument of type {type(argument).__name__}", "tensors")
+            )
+        made: Tensor = op.astype(
+            current_sink().constant(_array(number), _spec_of_float()), default_float()
+        )
         return made
     if not argument.dtype.is_inexact:
         raise DtypeError(message(name, f"an argument of {argument.dtype.name}", "a float dtype"))
@@ -387,6 +401,7 @@ def _spec_of_float() -> Spec:
 def _tangent(given: Any, target: Value) -> Value:
     tensor = given if type(given) is Tensor else _differentiable("jvp", given)
     if tensor.shape != target.spec.shape or tensor.dtype is not target.spec.dtype:
-        raise ArgumentError(message("jvp", f"a tangent {tensor.value.spec.plain}", f"{target.spec.plain}"))
+        raise ArgumentError(
+            message("jvp", f"a tangent {tensor.value.spec.plain}", f"{target.spec.plain}")
+        )
     return tensor.value
-

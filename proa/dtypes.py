@@ -234,7 +234,9 @@ def isdtype(type_: Any, kind: Any) -> bool:
     if isinstance(kind, str) and kind in _KIND_TESTS:
         return bool(_KIND_TESTS[kind](of))
     if isinstance(kind, str) and kind not in _BY_NAME:
-        raise ArgumentError(message("isdtype", f"kind {kind!r}", "one of " + ", ".join(_KIND_TESTS)))
+        raise ArgumentError(
+            message("isdtype", f"kind {kind!r}", "one of " + ", ".join(_KIND_TESTS))
+        )
     return of is dtype(kind)
 
 

@@ -1,8 +1,8 @@
-'''The operators of a tensor that are used most, generated from one text.
+"""The operators of a tensor that are used most, generated from one text.
 
 This is the hot path: recording `x * y` makes one node, one value and one handle, and computes
 nothing. The rest of the operators are those of `ops/operators.py`.
-'''
+"""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def {name}(a, b):
         if of is None:
             return slow(a, b)
         vb = Value(None, 0, of, b)
-""" + _RECORD.format(
-    found="entries.get((va.spec, vb.spec))", arguments="a, b", values="va, vb"
-)
+""" + _RECORD.format(found="entries.get((va.spec, vb.spec))", arguments="a, b", values="va, vb")
 _REFLECTED: Final = """
 def {name}(b, a):
     vb = b.value
@@ -55,9 +53,7 @@ def {name}(b, a):
     if of is None:
         return slow(b, a)
     va = Value(None, 0, of, a)
-""" + _RECORD.format(
-    found="entries.get((va.spec, vb.spec))", arguments="b, a", values="va, vb"
-)
+""" + _RECORD.format(found="entries.get((va.spec, vb.spec))", arguments="b, a", values="va, vb")
 _UNARY: Final = """
 def {name}(x, /, **options):
     if type(x) is not Tensor or options:

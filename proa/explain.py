@@ -37,7 +37,8 @@ class Explanation:
             tier = "compiled" if p["compiled"] else "one by one"
             lines.append(
                 f"{p['number']:4d}  {p['operations']} operations, {p['outputs']} results, seen "
-                f"{p['sights']} times, {tier}, on {p['device']}; made because {p['reason']} ({p['line']})"
+                f"{p['sights']} times, {tier}, on {p['device']}; made because {p['reason']} "
+                f"({p['line']})"
             )
             lines += [f"      written because it is alive: {w}" for w in p["written"]]
         return "\n".join(lines)
@@ -96,7 +97,7 @@ def _check(state: State, node: Node, outs: tuple[Tensor, ...]) -> None:
         state.mode |= DEBUG
 
 
-def print(*values: Any, sep: str = " ", end: str = "\n") -> None:  # noqa: A001
+def print(*values: Any, sep: str = " ", end: str = "\n") -> None:
     """Prints tensors and anything else; in a jitted function at every call, replays included.
 
     >>> import proa as pa

@@ -113,7 +113,9 @@ def broadcast_shapes(op: str, shapes: Sequence[Shape]) -> Shape:
         sizes = {s[i] for s in shapes if len(s) >= -i} - {1}
         if len(sizes) > 1:
             given = "shapes " + " and ".join(map(str, shapes))
-            raise ShapeError(message(op, given, "sizes that are equal or 1, axis by axis from the last"))
+            raise ShapeError(
+                message(op, given, "sizes that are equal or 1, axis by axis from the last")
+            )
         out.append(sizes.pop() if sizes else 1)
     return tuple(out)
 

@@ -24,12 +24,12 @@ from proa.graph.spec import Spec
 from proa.ops import moves, reduce
 from proa.ops import operators as op
 from proa.record.boundary import read
-from proa.record.live import (  # noqa: I001
-    epoch,
+from proa.record.live import (
     CAPTURE,
     NO_GRAD,
     Leaf,
     State,
+    epoch,
     supply,
     thread,
     use_mode,
@@ -58,7 +58,9 @@ class Tensor(Attached):
     def __init__(self, value: Value) -> None:
         if type(value) is not Value:
             given = f"Tensor({type(value).__name__})"
-            raise DtypeError(message("Tensor", given, "a function that makes one", "pa.asarray(...)"))
+            raise DtypeError(
+                message("Tensor", given, "a function that makes one", "pa.asarray(...)")
+            )
         self.value = value
         self.leaf = None
 
@@ -157,7 +159,9 @@ class Tensor(Attached):
     def _one(self, what: str) -> Any:
         if self.size != 1:
             hint = "x.any() or x.all()" if what == "bool" else "x.item() of one element"
-            raise ArgumentError(message(what, f"shape {self.shape}", "a tensor of one element", hint))
+            raise ArgumentError(
+                message(what, f"shape {self.shape}", "a tensor of one element", hint)
+            )
         refuse_in_capture(self, what)
         return host_of(self).reshape(()).item()
 
@@ -363,7 +367,9 @@ def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:
     """In-place change of a whole tensor: same shape and dtype, or an error."""
     if tensor.leaf is not None and tensor.leaf.stops and not thread.state.mode & NO_GRAD:
         given = "a leaf that requires grad"
-        raise GradientError(message(op_name, given, "a tensor that is no leaf", "with pa.no_grad(): ..."))
+        raise GradientError(
+            message(op_name, given, "a tensor that is no leaf", "with pa.no_grad(): ...")
+        )
     if tensor.leaf is READ_ONLY:
         given = "a detached tensor, whose change the tensor that it was taken from would not see"
         hint = "with pa.no_grad(): x[...] = ..., or d = d + ..."
@@ -371,7 +377,9 @@ def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:
     old, fresh = tensor.value.spec, new.value.spec
     if fresh.shape != old.shape:
         hint = f"x = x {op_name} y, or shapes that broadcast to {old.shape}"
-        raise ArgumentError(message(op_name, f"shape {old.shape} to become {fresh.shape}", "the same shape", hint))
+        raise ArgumentError(
+            message(op_name, f"shape {old.shape} to become {fresh.shape}", "the same shape", hint)
+        )
     if fresh.dtype is not old.dtype:
         given = f"{old.dtype.name} to become {fresh.dtype.name}"
         raise DtypeError(message(op_name, given, "the same dtype", "x = x.astype(...)"))
@@ -384,7 +392,9 @@ def require_grad(tensor: Tensor, on: bool) -> None:
     if on and not value.spec.dtype.is_inexact:
         raise DtypeError(message("requires_grad", value.spec.dtype.name, "a float dtype"))
     if not on and value.spec.grad and not stops(value):
-        raise GradientError(message("requires_grad", "a tensor on the tape", "a leaf", "x.detach()"))
+        raise GradientError(
+            message("requires_grad", "a tensor on the tape", "a leaf", "x.detach()")
+        )
     if on and value.spec.grad:
         return
     epoch.advance()
@@ -436,7 +446,9 @@ def moved(tensor: Tensor, device: Device) -> Tensor:
         return tensor
     if tensor.requires_grad and not tensor.is_leaf and not thread.state.mode & NO_GRAD:
         given = "a tensor on the tape"
-        raise GradientError(message("to", given, "a leaf or a detached tensor", "x.detach().to(...)"))
+        raise GradientError(
+            message("to", given, "a leaf or a detached tensor", "x.detach().to(...)")
+        )
     made = put(host_of(tensor), tensor.value.spec.plain, device)
     if stops(tensor.value):
         require_grad(made, True)

@@ -1,4 +1,4 @@
-"""Every graph is verified between passes while tests run; each test starts with full gradients on."""
+"""Every graph is verified between passes while tests run."""
 
 from __future__ import annotations
 

@@ -79,8 +79,14 @@ def test_damaged_stored_graphs_are_refused_or_equal() -> None:
             verify(load(raw.decode("latin-1"), REGISTRY))
         except FileError:
             continue
-    for hostile in ("", "[]", "{}", '{"proa_graph": 1}', '{"proa_graph": 1, "function": "import os"}',
-                    '{"proa_graph": 1, "function": "def g():\\n    __import__(\'os\')"}'):
+    for hostile in (
+        "",
+        "[]",
+        "{}",
+        '{"proa_graph": 1}',
+        '{"proa_graph": 1, "function": "import os"}',
+        '{"proa_graph": 1, "function": "def g():\\n    __import__(\'os\')"}',
+    ):
         with pytest.raises(FileError):
             load(hostile, REGISTRY)
 
@@ -108,13 +114,17 @@ def test_dead_steps_are_dropped_and_equal_ones_merged() -> None:
 
 
 def test_keep_is_neither_merged_nor_folded_across() -> None:
-    graph = built(lambda x: apply(keep, (sin(x),), number=0) + apply(keep, (sin(x),), number=1), (3,))
+    graph = built(
+        lambda x: apply(keep, (sin(x),), number=0) + apply(keep, (sin(x),), number=1), (3,)
+    )
     names = [s.entry.primitive.name for s in simplify(graph).steps]
     assert names == ["sin", "keep", "keep", "add"]
 
 
 def test_identities_disappear_and_nothing_else() -> None:
-    graph = built(lambda x: apply(reshape, (apply(reshape, (x,), shape=(2, 3)),), shape=(3, 2)) + 0.0, (2, 3))
+    graph = built(
+        lambda x: apply(reshape, (apply(reshape, (x,), shape=(2, 3)),), shape=(3, 2)) + 0.0, (2, 3)
+    )
     names = [s.entry.primitive.name for s in simplify(graph).steps]
     assert names == ["reshape", "add"], "x + 0 is not exact for -0 and stays"
 

@@ -39,7 +39,11 @@ def imports(path: Path) -> list[tuple[str, int]]:
                 inner = f"{base}.{name.name}".lstrip(".")
                 found.append((inner if room(inner) else base, node.lineno))
         if isinstance(node, ast.Import):
-            found += [(n.name.removeprefix("proa."), node.lineno) for n in node.names if n.name.startswith("proa.")]
+            found += [
+                (n.name.removeprefix("proa."), node.lineno)
+                for n in node.names
+                if n.name.startswith("proa.")
+            ]
     return found
 
 

@@ -561,9 +561,7 @@ def flag_sets(count: int) -> list[tuple[bool, ...]]:
 def batched_equals_stack(graph: Graph, flags: tuple[bool, ...], exact: bool) -> None:
     count = 3
     plain = [i.spec for i in graph.inputs]
-    tall = [
-        spec((count, *s.shape), s.dtype) if f else s for s, f in zip(plain, flags, strict=True)
-    ]
+    tall = [spec((count, *s.shape), s.dtype) if f else s for s, f in zip(plain, flags, strict=True)]
     arrays = draw(tall, 6)
     batched = batched_graph(graph, flags, count)
     assert [s.shape for s in batched.output_specs()] == [
@@ -608,4 +606,3 @@ def test_conv_batched_twice() -> None:
     inner = batched_graph(graph, (False, True), 2)
     batched_equals_stack(inner, (True, False), exact=False)
     batched_equals_stack(inner, (True, True), exact=False)
-

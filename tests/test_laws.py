@@ -33,6 +33,7 @@ TRIED = {
     "forward": [dtypes.float64],
     "second": [dtypes.float64],
     "reverse": [dtypes.float64],
+    "ties": [dtypes.float64],
     "batching": [dtypes.float32, dtypes.int32, dtypes.bool_],
     "jit": [dtypes.float32, dtypes.bfloat16, dtypes.int32],
 }

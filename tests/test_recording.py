@@ -254,7 +254,9 @@ def test_an_interrupted_dispatch_changes_nothing(monkeypatch: pytest.MonkeyPatch
     assert loss.item() == 3.0 and w.grad.tolist() == [3.0]
 
 
-def test_a_failure_on_values_names_the_line_that_recorded_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_on_values_names_the_line_that_recorded_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from proa.ops.functions import log1p
 
     def broken(x: Any) -> Any:
@@ -352,7 +354,9 @@ assert before == after, (before, after)
 heavy = [m for m in ("scipy", "llvmlite", "jax", "rich", "matplotlib", "sklearn") if m in sys.modules]
 assert not heavy, heavy
 """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
     assert found.returncode == 0, found.stderr
 
 
@@ -367,8 +371,15 @@ def test_a_repr_never_raises() -> None:
     assert "OutOfMemory" in repr(huge)
     del huge
     gc.collect()
-    for t in (pa.zeros((0,)), pa.zeros(()), pa.ones((2000,)), pa.asarray([1.0], dtype=pa.bfloat16),
-              pa.ones((2,)).requires_grad_(), pa.asarray([True]), pa.ones((2,), device="null")):
+    for t in (
+        pa.zeros((0,)),
+        pa.zeros(()),
+        pa.ones((2000,)),
+        pa.asarray([1.0], dtype=pa.bfloat16),
+        pa.ones((2,)).requires_grad_(),
+        pa.asarray([True]),
+        pa.ones((2,), device="null"),
+    ):
         assert repr(t).startswith("Tensor(") and f"shape={t.shape}" in repr(t)
 
 

@@ -17,7 +17,12 @@ class MLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(12, 24), nn.ReLU(), nn.LayerNorm(24), nn.Linear(24, 16), nn.GELU(), nn.Linear(16, 5)
+            nn.Linear(12, 24),
+            nn.ReLU(),
+            nn.LayerNorm(24),
+            nn.Linear(24, 16),
+            nn.GELU(),
+            nn.Linear(16, 5),
         )
 
     def forward(self, x: Any) -> Any:

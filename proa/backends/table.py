@@ -27,7 +27,17 @@ class TableExecutable:
     takes an input apart, `store(array, spec)` makes an output buffer.
     """
 
-    __slots__ = ("program", "table", "constants", "load", "store", "slots", "guard", "quiet", "peak_bytes")
+    __slots__ = (
+        "program",
+        "table",
+        "constants",
+        "load",
+        "store",
+        "slots",
+        "guard",
+        "quiet",
+        "peak_bytes",
+    )
 
     def __init__(
         self,

@@ -26,7 +26,10 @@ def _pull(operands: Any, results: Any, cts: Any, graph: Any, pull: Any, count: i
 
     Operands: the arguments, what the function captured, what the rule captured.
     """
-    given = [zeros(r.spec.shape, r.spec) if ct is None else ct for r, ct in zip(results, cts, strict=True)]
+    given = [
+        zeros(r.spec.shape, r.spec) if ct is None else ct
+        for r, ct in zip(results, cts, strict=True)
+    ]
     own = len(graph.inputs)
     found = splice(current_sink(), pull, [*operands[:own], *given, *operands[own:]])
     return [*found, *[None] * (len(operands) - count)]
@@ -69,11 +72,15 @@ class custom_vjp:  # noqa: N801  (a decorator)
 
     def __call__(self, *args: Any) -> Any:
         if self.forward is None or self.backward is None:
-            raise GradientError(message("custom_vjp", "a function without a rule", "f.defvjp(forward, backward)"))
+            raise GradientError(
+                message("custom_vjp", "a function without a rule", "f.defvjp(forward, backward)")
+            )
         leaves, structure = tree.flatten(args)
         for leaf in leaves:
             if type(leaf) is not Tensor:
-                raise DtypeError(message("custom_vjp", f"an argument {type(leaf).__name__}", "tensors"))
+                raise DtypeError(
+                    message("custom_vjp", f"an argument {type(leaf).__name__}", "tensors")
+                )
         main, pull = self._traced(leaves, structure)
         operands: list[Any] = [*leaves, *main.captured, *pull.captured]
         graph = main.graph
@@ -88,10 +95,16 @@ class custom_vjp:  # noqa: N801  (a decorator)
         found = self.traces.get(key)
         # What was captured, numbers too, may be another at the next call: then trace again.
         if found is None or found[0].captured or found[1].captured:
-            main = trace("custom_vjp", lambda *t: self.function(*tree.unflatten(structure, t)), specs)
+            main = trace(
+                "custom_vjp", lambda *t: self.function(*tree.unflatten(structure, t)), specs
+            )
             outs = list(main.graph.output_specs())
             captured = [v.spec.plain for v in main.captured]
-            pull = trace("custom_vjp", self._pullback(structure, len(leaves), len(captured)), [*specs, *captured, *outs])
+            pull = trace(
+                "custom_vjp",
+                self._pullback(structure, len(leaves), len(captured)),
+                [*specs, *captured, *outs],
+            )
             found = self.traces[key] = (main, pull)
         return found
 
@@ -115,5 +128,3 @@ def _checked(ct: Any, of: Tensor) -> Any:
         given = repr(ct.value.spec) if type(ct) is Tensor else type(ct).__name__
         raise GradientError(message("custom_vjp", f"a cotangent {given}", f"{of.value.spec.plain}"))
     return ct
-
-

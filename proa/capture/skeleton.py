@@ -129,7 +129,9 @@ def _is_record(o: Any, kind: type) -> bool:
     return kind.__module__.partition(".")[0] not in _FOREIGN
 
 
-_FOREIGN = frozenset({"builtins", "numpy", "threading", "_thread", "proa", "collections", "functools"})
+_FOREIGN = frozenset(
+    {"builtins", "numpy", "threading", "_thread", "proa", "collections", "functools"}
+)
 
 
 @final

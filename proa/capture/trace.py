@@ -26,7 +26,7 @@ from proa.tensor import Tensor
 
 
 @final
-class StaticNumber(Exception):  # noqa: N818  (a signal, not an error)
+class StaticNumber(Exception):
     """A traced number argument was needed as a Python number: record again with it static."""
 
     def __init__(self, value: Value) -> None:
@@ -154,7 +154,9 @@ def record(name: str, function: Callable[[], Any], numbers: Sequence[Value] = ()
         capture.restore()
 
 
-def _refuse_escapes(capture: Capture, result: list[Any], written: list[Tensor], state: State) -> None:
+def _refuse_escapes(
+    capture: Capture, result: list[Any], written: list[Tensor], state: State
+) -> None:
     """A new tensor that somebody holds, and that is no result, could not be replayed."""
     known = {id(t) for t in result if type(t) is Tensor} | {id(t) for t in written}
     known |= {id(leaf.grad) for leaf in capture.fills}
@@ -214,7 +216,9 @@ class Traced:
 
     __slots__ = ("graph", "captured", "structure", "statics")
 
-    def __init__(self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any]) -> None:
+    def __init__(
+        self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any]
+    ) -> None:
         self.graph = graph
         self.captured = captured
         self.structure = structure
@@ -229,7 +233,9 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
         raise JitError(message(name, "pa.print", "a function without effects"))
     if recording.writes or recording.fills:
         given = "an assignment to a tensor from outside"
-        raise JitError(message(name, given, "a function without effects", "returning the new value"))
+        raise JitError(
+            message(name, given, "a function without effects", "returning the new value")
+        )
     number = {v: i for i, v in enumerate(placeholders)}
     passed = [t.value for t in recording.result if type(t) is Tensor and t.value.buffer is not None]
     sources = [recording.capture.source(v) for v in (*recording.work.leaves, *passed)]

@@ -25,7 +25,8 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     `out_axes` likewise for the results.
 
     >>> import proa as pa
-    >>> pa.vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))(pa.ones((3, 2)), pa.ones((2,))).tolist()
+    >>> f = pa.vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))
+    >>> f(pa.ones((3, 2)), pa.ones((2,))).tolist()
     [2.0, 2.0, 2.0]
     """
     if not callable(function):
@@ -35,7 +36,9 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     def mapped(*args: Any) -> Any:
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
-            raise ArgumentError(message("vmap", f"in_axes {in_axes}", f"one for each of {len(args)} arguments"))
+            raise ArgumentError(
+                message("vmap", f"in_axes {in_axes}", f"one for each of {len(args)} arguments")
+            )
         leaves, flags, structures = _leaves(args, axes)
         count = _count(leaves, flags)
         specs = [_one(t, f) for t, f in zip(leaves, flags, strict=True)]
@@ -61,10 +64,14 @@ def _leaves(args: Any, axes: Any) -> tuple[list[Tensor], list[bool], list[Any]]:
         structures.append(structure)
         for t in found:
             if type(t) is not Tensor:
-                raise DtypeError(message("vmap", f"an argument of type {type(t).__name__}", "tensors"))
+                raise DtypeError(
+                    message("vmap", f"an argument of type {type(t).__name__}", "tensors")
+                )
             if axis is not None:
                 if t.ndim == 0:
-                    raise ShapeError(message("vmap", "a tensor of 0 axes", "an axis to map", "in_axes=None"))
+                    raise ShapeError(
+                        message("vmap", "a tensor of 0 axes", "an axis to map", "in_axes=None")
+                    )
                 t = moves.moveaxis(t, as_axis("vmap", axis, t.ndim), 0)
             tensors.append(t)
             flags.append(axis is not None)
@@ -98,5 +105,7 @@ def _placed(result: Any, out_axes: Any) -> Any:
     if isinstance(out_axes, (tuple, list)):
         if not isinstance(result, (tuple, list)) or len(result) != len(out_axes):
             raise ArgumentError(message("vmap", f"out_axes {out_axes}", "one for each result"))
-        return tuple([tree.map(lambda t, a=a: place(t, a), r) for r, a in zip(result, out_axes, strict=True)])
+        return tuple(
+            [tree.map(lambda t, a=a: place(t, a), r) for r, a in zip(result, out_axes, strict=True)]
+        )
     return tree.map(lambda t: place(t, out_axes), result)

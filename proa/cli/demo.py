@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from proa.cli.doctor import busy_hint
 from proa.cli.show import Show
 from proa.compile.find import default_device, device
 from proa.errors import MissingExtra, ProaError
@@ -24,7 +25,8 @@ EXAMPLES: Final = """examples:
   proa demo --steps 500 --stop-after 200 && proa demo --resume
   proa demo --task digits                handwritten digits
 
-Ctrl-C ends the training early: what is learned by then is judged and saved."""
+Ctrl-C ends the training early: what is learned by then is judged and saved.
+Where other programs use the cores, OPENBLAS_NUM_THREADS=1 is much faster."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +79,8 @@ LANGUAGE: Final = ("out", "text", "steps", "stop_after", "resume", "dtype", "jit
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Run the demo; the exit status."""
     show = Show(options.quiet, options.json)
+    if busy_hint():
+        show.say(f"note: {busy_hint()}")
     task = _digits if options.task == "digits" else _language
     report, good = task(options, parser, show)
     if options.json:

@@ -182,7 +182,10 @@ def _blas() -> Iterator[Finding]:
     yield Finding(
         "ok", "BLAS", f"{build.get('name', 'unknown')} {build.get('version', '')}".strip()
     )
-    given = {name: os.environ[name] for name in THREADS if os.environ.get(name)}
+    hint = busy_hint()
+    if hint:
+        yield Finding("note", "cores", "busy with other work", hint)
+    given = _thread_flags()
     if not given:
         yield Finding("ok", "BLAS threads", f"as many as cores ({usable_cores()})")
         return
@@ -193,6 +196,28 @@ def _blas() -> Iterator[Finding]:
         yield Finding("note", "BLAS threads", text, f"unset it to use all {usable_cores()} cores")
     else:
         yield Finding("ok", "BLAS threads", text)
+
+
+def _thread_flags() -> dict[str, str]:
+    return {name: os.environ[name] for name in THREADS if os.environ.get(name)}
+
+
+def busy_hint() -> str:
+    """What helps where other programs use the cores; empty where nothing is needed.
+
+    Threads of a BLAS wait for each other: if one has no core, all stand still, and a small matrix
+    product has taken thirty times as long (two threads on two cores, at a load of 5).
+
+    Example:
+        >>> isinstance(busy_hint(), str)
+        True
+    """
+    if _thread_flags() or not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], usable_cores()
+    if cores == 1 or load < cores / 2:
+        return ""
+    return f"OPENBLAS_NUM_THREADS=1 may be much faster at a load of {load:.1f} on {cores} cores"
 
 
 def _flags() -> Iterator[Finding]:

@@ -10,7 +10,11 @@ from proa.compile.backend import API, Backend, Device
 from proa.config import config
 from proa.errors import ArgumentError, DeviceError, MissingExtra, message
 
-BUILT_IN: Final = {"numpy": "proa.backends.numpy", "null": "proa.backends.null", "xla": "proa.backends.xla"}
+BUILT_IN: Final = {
+    "numpy": "proa.backends.numpy",
+    "null": "proa.backends.null",
+    "xla": "proa.backends.xla",
+}
 EXTRAS: Final = {"xla": "jax"}
 _LOADED: Final[dict[str, Backend]] = {}
 
@@ -30,7 +34,9 @@ def _load(name: str) -> Backend:
             if error.name != EXTRAS.get(name):
                 raise
             hint = f"pip install 'proa[{name}]'"
-            raise MissingExtra(message("device", f"{name!r} without {error.name}", "it", hint)) from None
+            raise MissingExtra(
+                message("device", f"{name!r} without {error.name}", "it", hint)
+            ) from None
         return made
     for point in entry_points(group="proa.backends"):
         if point.name == name:

@@ -1,4 +1,4 @@
-"""`Program`: what a backend compiles. A graph of entries that the backend claims, for one device."""
+"""`Program`: what a backend compiles: a graph of entries that it claims, for one device."""
 
 from __future__ import annotations
 

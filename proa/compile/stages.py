@@ -42,7 +42,9 @@ def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:
             name = step.entry.primitive.name
             given = f"{step.entry!r:.200} recorded at {line_of(step.where)}"
             hint = 'x.to("numpy")'
-            raise DeviceError(message(name, given, f"an operation that {backend.name} claims", hint))
+            raise DeviceError(
+                message(name, given, f"an operation that {backend.name} claims", hint)
+            )
 
 
 def stage_names() -> list[Any]:

@@ -10,6 +10,7 @@ a case that returns sentences: what does not hold. Nothing here names an operati
 | forward | forward mode agrees with central differences |
 | reverse | <ct, J v> = <J^T ct, v> |
 | second | derivatives of derivatives, forward over reverse and reverse over reverse |
+| ties | where f(x + c) = f(x) + c, shares of a gradient add up to one at ties |
 | batching | vmap(f) = stack(map(f)) for every choice of mapped operands |
 | factors | every letter has a role and a size, shapes follow, costs are positive |
 | jit | recorded, replayed and read early: the bits of the dynamic run |
@@ -308,6 +309,25 @@ def second_holds(case: Case) -> list[str]:
     return found + _compare(twice, slopes, "D(J u) v")
 
 
+def ties_hold(case: Case) -> list[str]:
+    """Where f(x + c) = f(x) + c, the shares of all operands add up to one, at ties too: J 1 = 1."""
+    wanted = case.floats
+    if not wanted or not case.results or not _is_double(case):
+        return []
+    graph = float_results(case)
+    tied = [np.round(a) if i in wanted else a for i, a in enumerate(case.arrays)]
+    here = evaluate(graph, tied)
+    for c in (0.37, -2.9, 11.3):
+        moved = [a + c if i in wanted else a for i, a in enumerate(tied)]
+        pairs = zip(evaluate(graph, moved), here, strict=True)
+        if not all(np.allclose(there, y + c, 1e-12, 1e-12, equal_nan=True) for there, y in pairs):
+            return []
+    ones = [np.ones(case.arrays[i].shape) for i in wanted]
+    slopes = evaluate(tangent_graph(graph, wanted), [*tied, *ones])
+    sums = [np.where(np.isfinite(y), s, 1.0) for s, y in zip(slopes, here, strict=True)]
+    return [f"shares add up to {s} at ties" for s in sums if not np.allclose(s, 1.0)]
+
+
 def differences(
     graph: Graph, arrays: Sequence[Array], wanted: Sequence[int], moved: Any
 ) -> list[Array]:
@@ -600,6 +620,7 @@ LAWS: Final[dict[str, Callable[[Case], list[str]]]] = {
     "forward": forward_holds,
     "reverse": reverse_holds,
     "second": second_holds,
+    "ties": ties_hold,
     "batching": batching_holds,
     "factors": factors_hold,
     "jit": jit_holds,

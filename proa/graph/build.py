@@ -99,7 +99,7 @@ class Builder:
             self.input(given.spec, given.role)
 
     def input(self, of: Spec, role: Role = Role.DATA) -> Value:
-        """One more input. Inputs and constants may be made at any time: they are sorted at the end."""
+        """One more input, which may be made at any time: inputs are sorted at the end."""
         self.inputs.append(Input(of.plain, role))
         return Value(self, -1 - 2 * (len(self.inputs) - 1), of.plain)
 

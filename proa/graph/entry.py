@@ -31,7 +31,7 @@ class Entry:
         self.params = params
         self.ins = ins
         self.outs = outs
-        self.out = outs[0] if outs else None
+        self.out = outs[0]
         self.single = len(outs) == 1
         self.plain: Entry = self
         self.memo: dict[Any, Any] = {}
@@ -66,7 +66,7 @@ def intern_entry(
         entry.plain = intern_entry(table, primitive, params, plain_ins)
         wants = primitive.differentiable_outputs(entry)
         outs = tuple([s.with_grad() if w else s for s, w in zip(outs, wants, strict=True)])
-        entry.outs, entry.out = outs, outs[0] if outs else None
+        entry.outs, entry.out = outs, outs[0]
     if len(table) >= ENTRY_LIMIT:
         table.clear()
     return table.setdefault(key, entry)

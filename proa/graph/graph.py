@@ -94,7 +94,8 @@ class Graph:
         return self.structure() == other.structure()
 
     def __repr__(self) -> str:
-        return f"Graph({len(self.inputs)} inputs, {len(self.steps)} steps, {len(self.outputs)} outputs)"
+        counts = f"{len(self.inputs)} inputs, {len(self.steps)} steps, {len(self.outputs)} outputs"
+        return f"Graph({counts})"
 
 
 @final

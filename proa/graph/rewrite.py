@@ -12,7 +12,9 @@ from proa.graph.node import Value
 StepRule = Callable[[Step, tuple[Any, ...]], tuple[Any, ...]]
 
 
-def sweep(graph: Graph, inputs: Sequence[Any], rule: StepRule, constants: Sequence[Any]) -> list[Any]:
+def sweep(
+    graph: Graph, inputs: Sequence[Any], rule: StepRule, constants: Sequence[Any]
+) -> list[Any]:
     """Calls `rule(step, operands)` for each step in order; returns what every slot became."""
     slots: list[Any] = [*inputs, *constants]
     for step in graph.steps:
@@ -37,7 +39,9 @@ def constant_in(sink: Any, constant: Any) -> Any:
     return sink.constant(constant.array, constant.spec)
 
 
-def rebuild(graph: Graph, rule: Callable[[Builder, Step, tuple[Value, ...]], Any], merge: bool = False) -> Graph:
+def rebuild(
+    graph: Graph, rule: Callable[[Builder, Step, tuple[Value, ...]], Any], merge: bool = False
+) -> Graph:
     """A new graph from `rule(builder, step, operands)`, which returns the step's outputs or None
     to emit it as it is. Lines and module paths are carried over."""
     builder = Builder(graph.inputs, merge)

@@ -36,7 +36,10 @@ def _function(graph: Graph, name: str, subs: dict[Graph, str]) -> str:
                 subs[inner] = f"g{len(subs)}"
                 before.append(_function(inner, subs[inner], subs))
     names = [f"x{i}" for i in range(len(graph.inputs))]
-    head = [f"{n}: {_spec_text(i.spec)!r} = {i.role.value!r}" for n, i in zip(names, graph.inputs, strict=True)]
+    head = [
+        f"{n}: {_spec_text(i.spec)!r} = {i.role.value!r}"
+        for n, i in zip(names, graph.inputs, strict=True)
+    ]
     lines = [f"def {name}({', '.join(head)}):"]
     slot = len(graph.inputs)
     for c in graph.constants:
@@ -49,7 +52,10 @@ def _function(graph: Graph, name: str, subs: dict[Graph, str]) -> str:
         specs = ", ".join(map(repr, step.entry.outs))
         where = f"  {line_of(step.where)}" if step.where is not None else ""
         scope = f"  {step.scope}" if step.scope else ""
-        lines.append(f"    {outs} = {_identifier(step.entry.primitive.name)}({', '.join(args)})  # {specs}{scope}{where}")
+        lines.append(
+            f"    {outs} = {_identifier(step.entry.primitive.name)}({', '.join(args)})"
+            f"  # {specs}{scope}{where}"
+        )
         slot += len(step.entry.outs)
     lines.append(f"    return ({''.join(f'x{o}, ' for o in graph.outputs)})")
     return "\n\n\n".join([*before, "\n".join(lines)])
@@ -92,7 +98,9 @@ def parse(text: str, primitives: dict[str, Any]) -> Graph:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError) as error:
-        raise FileError(message("parse", f"text that is not Python ({error})", "show(graph)")) from None
+        raise FileError(
+            message("parse", f"text that is not Python ({error})", "show(graph)")
+        ) from None
     graphs: dict[str, Graph] = {}
     last = None
     for function in tree.body:
@@ -116,7 +124,8 @@ def _read_function(function: ast.FunctionDef, graphs: dict[str, Graph], primitiv
     for statement in function.body[:-1]:
         line: Any = statement
         target, made = line.targets[0], line.value
-        names = [t.id for t in target.elts] if isinstance(target, ast.Tuple) else [target.id]
+        targets: list[Any] = list(target.elts) if isinstance(target, ast.Tuple) else [target]
+        names = [t.id for t in targets]
         if made.func.id == "constant":
             data, of = ast.literal_eval(made.args[0]), _read_spec(ast.literal_eval(made.args[1]))
             array = np.frombuffer(data, of.dtype.numpy).reshape(of.shape)
@@ -127,7 +136,9 @@ def _read_function(function: ast.FunctionDef, graphs: dict[str, Graph], primitiv
             operands = tuple([slots[a.id] for a in made.args])
             params = {k.arg: _read_param(k.value, graphs) for k in made.keywords}
             given = tuple([params[p] for p in primitive.params])
-            entry = intern_entry(primitive.table, primitive, given, tuple([specs[s] for s in operands]))
+            entry = intern_entry(
+                primitive.table, primitive, given, tuple([specs[s] for s in operands])
+            )
             steps.append(Step(entry, operands))
             outs = entry.outs
         for name, of in zip(names, outs, strict=True):

@@ -26,7 +26,9 @@ def load(text: str, primitives: dict[str, Any]) -> Graph:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise FileError(message("load graph", f"text that is not JSON ({error})", "a stored graph")) from None
+        raise FileError(
+            message("load graph", f"text that is not JSON ({error})", "a stored graph")
+        ) from None
     if not isinstance(found, dict) or found.get("proa_graph") != VERSION:
         raise FileError(message("load graph", "another kind of JSON", f"proa_graph {VERSION}"))
     if not isinstance(found.get("function"), str):
@@ -37,5 +39,7 @@ def load(text: str, primitives: dict[str, Any]) -> Graph:
     except FileError:
         raise
     except (ProaError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
-        raise FileError(message("load graph", f"a damaged function ({error})", "a stored graph")) from None
+        raise FileError(
+            message("load graph", f"a damaged function ({error})", "a stored graph")
+        ) from None
     return graph

@@ -173,7 +173,9 @@ minimum = elementwise(
     doc="The smaller of x and y; NaN if either is. The gradient is halved at a tie.",
 )  # fmt: skip
 
-and_ = elementwise("and", accepts=INT | BOOL, core=True, meaning=np.bitwise_and, doc="Bits of both.")
+and_ = elementwise(
+    "and", accepts=INT | BOOL, core=True, meaning=np.bitwise_and, doc="Bits of both."
+)
 or_ = elementwise("or", accepts=INT | BOOL, core=True, meaning=np.bitwise_or, doc="Bits of either.")
 xor = elementwise("xor", accepts=INT | BOOL, core=True, meaning=np.bitwise_xor, doc="Bits of one.")
 
@@ -197,7 +199,7 @@ shift_left = elementwise(
 
 shift_right = elementwise(
     "shift_right", accepts=INT, core=True,
-    meaning=_shift(np.right_shift, lambda x, bits: np.where(x < 0, ~np.zeros_like(x), np.zeros_like(x))),
+    meaning=_shift(np.right_shift, lambda x, bits: np.where(x < 0, ~np.zeros_like(x), 0)),
     domain=Domain(0, 6),
     doc="Bits of x moved down by n, the sign kept; all sign where n is outside the width.",
 )  # fmt: skip

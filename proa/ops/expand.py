@@ -72,7 +72,9 @@ class Flattener:
     watching = False
     __slots__ = ("builder", "keeps")
 
-    def __init__(self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: False) -> None:
+    def __init__(
+        self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: False
+    ) -> None:
         self.builder = builder
         self.keeps = keeps
 
@@ -95,7 +97,9 @@ class Flattener:
         return self.builder.constant(array, of)
 
 
-def flat(graph: Graph, merge: bool = True, keeps: Callable[[Entry], bool] = lambda entry: False) -> Graph:
+def flat(
+    graph: Graph, merge: bool = True, keeps: Callable[[Entry], bool] = lambda entry: False
+) -> Graph:
     """The same function in primitives only (and in what `keeps` wants whole)."""
     builder = Builder(graph.inputs, merge)
     sink = Flattener(builder, keeps)

@@ -70,7 +70,8 @@ sign: Primitive = elementwise(
 )  # fmt: skip
 
 floor = elementwise(
-    "floor", accepts=NUMERIC, core=True, meaning=lambda x: x if x.dtype.kind in "iu" else np.floor(x),
+    "floor", accepts=NUMERIC, core=True, 
+    meaning=lambda x: x if x.dtype.kind in "iu" else np.floor(x),
     jvp=_flat, edges={inf: inf}, doc="The largest integer not above x.",
 )  # fmt: skip
 

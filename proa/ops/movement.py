@@ -130,7 +130,9 @@ def _slice_factors(op: str, ins: tuple[Spec, ...], **p: Any) -> FactorMap:
     _one_for_each("slice", ins[0], p)
     rows = list(zip(ins[0].shape, p["starts"], p["stops"], p["strides"], strict=True))
     if any(not (0 <= a <= b <= n and s >= 1) for n, a, b, s in rows):
-        given = f"starts {p['starts']}, stops {p['stops']}, strides {p['strides']} of {ins[0].shape}"
+        given = (
+            f"starts {p['starts']}, stops {p['stops']}, strides {p['strides']} of {ins[0].shape}"
+        )
         raise ArgumentError(message("slice", given, "0 <= start <= stop <= size, stride >= 1"))
     return _renamed(ins[0].shape, tuple([-(-(b - a) // s) for _, a, b, s in rows]), "window")
 
@@ -181,7 +183,10 @@ def _pad(x: Any, value: Any, low: Any, high: Any, interior: Any) -> Any:
         target.append(slice(start, start + (last - first) * (k + 1), k + 1))
     kept = x[tuple(source)]
     if kept.size:
-        ends = [slice(t.start, t.start + (m - 1) * t.step + 1, t.step) for t, m in zip(target, kept.shape, strict=True)]
+        ends = [
+            slice(t.start, t.start + (m - 1) * t.step + 1, t.step)
+            for t, m in zip(target, kept.shape, strict=True)
+        ]
         result[tuple(ends)] = kept
     return result
 
@@ -202,7 +207,9 @@ def _pad_back(entry: Any, cts: Any, operands: Any, index: int) -> Any:
         return _unpadded(entry, cts[0])
     from proa.ops.reductions import sum_
 
-    inside = apply(_pad_primitive, (_unpadded(entry, cts[0]), zeros((), entry.ins[1])), **entry.named_params)
+    inside = apply(
+        _pad_primitive, (_unpadded(entry, cts[0]), zeros((), entry.ins[1])), **entry.named_params
+    )
     axes = tuple(range(entry.out.ndim))
     return apply(sum_, (cts[0],), axes=axes) - apply(sum_, (inside,), axes=axes)
 

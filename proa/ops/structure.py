@@ -40,7 +40,9 @@ def _call_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, An
 def _call_factors(op: str, ins: tuple[Spec, ...], graph: Graph) -> FactorMap:
     ins_letters = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
     outs = graph.output_specs()
-    outs_letters = tuple([tuple([("out", i, j) for j in range(s.ndim)]) for i, s in enumerate(outs)])
+    outs_letters = tuple(
+        [tuple([("out", i, j) for j in range(s.ndim)]) for i, s in enumerate(outs)]
+    )
     sizes: dict[Any, int] = {}
     for letters, s in zip(ins_letters + outs_letters, ins + outs, strict=True):
         sizes.update(zip(letters, s.shape, strict=True))

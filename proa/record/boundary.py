@@ -198,7 +198,7 @@ def overflow(state: State) -> None:
         return
     node = values[-1].node
     warnings.warn(
-        f"[record] {waiting} operations were pending at {line_of(node.where)} and are computed now; "
+        f"[record] {waiting} operations were pending at {line_of(node.where)}, computed now; "
         "try pa.sync() in the loop",
         RuntimeWarning,
         stacklevel=3,

@@ -71,9 +71,8 @@ class State:
 
     def emit(self, entry: Entry, inputs: tuple[Value, ...]) -> tuple[Any, ...]:
         mode = self.mode
-        if mode:
-            if mode & NO_GRAD:
-                entry = entry.plain
+        if mode & NO_GRAD:
+            entry = entry.plain
         node = Node(entry.plain, inputs, caller(3), self.scope)
         make, handles = _hooks.handle, self.handles
         if entry.single:

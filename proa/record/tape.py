@@ -51,7 +51,8 @@ def _walk(roots: Sequence[Value], targets: Sequence[Value] | None) -> list[Node]
         if node.spent:
             raise GradientError(
                 message(
-                    "backward", f"a result recorded at {line_of(node.where)}, differentiated before",
+                    "backward",
+                    f"a result recorded at {line_of(node.where)}, differentiated before",
                     "a tape that was not consumed", "retain_graph=True in the first call",
                 )
             )  # fmt: skip

@@ -104,11 +104,17 @@ def _expand_forward(*operands: Any, graph: Graph, given: tuple[int, ...]) -> Any
     for step in graph.steps:
         end = slot + len(step.entry.outs)
         moved[slot:end] = tangents_of(
-            step.entry, [slots[s] for s in step.slots], slots[slot:end], [moved[s] for s in step.slots]
+            step.entry,
+            [slots[s] for s in step.slots],
+            slots[slot:end],
+            [moved[s] for s in step.slots],
         )
         slot = end
     return tuple(
-        [zeros(slots[o].spec.shape, slots[o].spec) if moved[o] is None else moved[o] for o in graph.outputs]
+        [
+            zeros(slots[o].spec.shape, slots[o].spec) if moved[o] is None else moved[o]
+            for o in graph.outputs
+        ]
     )
 
 

@@ -153,7 +153,9 @@ def reverse(
     return found
 
 
-def _pull_step(sink: Any, step: Step, slots: Any, outs: Any, cts: Any, reached: Any, total: Any) -> None:
+def _pull_step(
+    sink: Any, step: Step, slots: Any, outs: Any, cts: Any, reached: Any, total: Any
+) -> None:
     entry = step.entry
     wanted = tuple(
         [i for i, s in enumerate(step.slots) if s in reached and entry.ins[i].dtype.is_inexact]
@@ -296,7 +298,10 @@ def _expand_backward(*operands: Any, graph: Graph, wanted: tuple[int, ...]) -> A
     inputs = slots[: len(graph.inputs)]
     found = reverse(graph, inputs, cts, wanted, values=slots)
     return tuple(
-        [zeros(inputs[i].spec.shape, inputs[i].spec) if found[i] is None else found[i] for i in wanted]
+        [
+            zeros(inputs[i].spec.shape, inputs[i].spec) if found[i] is None else found[i]
+            for i in wanted
+        ]
     )
 
 
@@ -323,4 +328,3 @@ def gradient_graph(graph: Graph, wanted: tuple[int, ...]) -> Graph:
             for i in wanted
         ]
     return builder.graph(outs)
-

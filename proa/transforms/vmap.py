@@ -34,7 +34,9 @@ def _batched(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
             shape = (count, *of.shape) if flag else of.shape
             inputs.append((builder.input(spec(shape, of.dtype, of.weak), given.role), flag))
         constants = [(constant_in(builder, c), False) for c in graph.constants]
-        slots = sweep(graph, inputs, lambda step, operands: _step(builder, step, operands), constants)
+        slots = sweep(
+            graph, inputs, lambda step, operands: _step(builder, step, operands), constants
+        )
         outs = [v if f else repeated(v, count) for v, f in [slots[o] for o in graph.outputs]]
     return builder.graph(outs)
 

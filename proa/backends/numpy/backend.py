@@ -8,8 +8,8 @@ from typing import Any, final
 
 import numpy as np
 
-from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.memory import free_bytes
+from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
@@ -119,9 +119,12 @@ def guard(peak: int, program: Program) -> None:
         return
     free = free_bytes()
     if peak > free:
-        largest = sorted(program.graph.steps, key=lambda s: -sum(o.nbytes for o in s.entry.outs))[:5]
+        largest = sorted(program.graph.steps, key=lambda s: -sum(o.nbytes for o in s.entry.outs))[
+            :5
+        ]
         lines = "; ".join(
-            f"{sum(o.nbytes for o in s.entry.outs):,} bytes by {s.entry.primitive.name} at {line_of(s.where)}"
+            f"{sum(o.nbytes for o in s.entry.outs):,} bytes by {s.entry.primitive.name} "
+            f"at {line_of(s.where)}"
             for s in largest
         )
         given = f"results of {peak:,} bytes (largest: {lines})"

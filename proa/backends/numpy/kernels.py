@@ -85,7 +85,9 @@ def sum_(entry: Entry) -> Kernel:
     (axes,) = entry.params
     if narrow(entry):
         target = entry.out.dtype.numpy
-        return lambda x: np.asarray(np.add.reduce(solid(x), axis=axes, dtype=np.float32)).astype(target)
+        return lambda x: np.asarray(np.add.reduce(solid(x), axis=axes, dtype=np.float32)).astype(
+            target
+        )
     target = entry.out.dtype.numpy
     return lambda x: np.add.reduce(solid(x), axis=axes, dtype=target)
 

@@ -1,0 +1,227 @@
+"""What the compiler claims: a table from primitives to vector code, and the dtypes it holds for.
+
+A rule gets the operands as vectors, and the entry. What is not here is a host call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from proa import dtypes
+from proa.backends.cpu import functions
+from proa.backends.cpu.target import target
+from proa.backends.cpu.vector import Vector, absolute, floor, select, square_root
+from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+Rule = Callable[..., Vector]
+FLOATS: Final = frozenset({dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16})
+INTS: Final = frozenset(d for d in dtypes.ALL if d.kind == "int")
+HELD: Final = FLOATS | INTS | {dtypes.bool_}
+NARROW: Final = frozenset({dtypes.bfloat16, dtypes.float16})
+
+
+def register_type(dtype: Dtype) -> str:
+    """How a dtype is held in registers: narrow floats as float32, bool as bits."""
+    if dtype is dtypes.bool_:
+        return "i1"
+    if dtype.is_float:
+        return "double" if dtype is dtypes.float64 else "float"
+    return f"i{dtype.bits}"
+
+
+def memory_type(dtype: Dtype) -> str:
+    return (
+        register_type(dtype)
+        if dtype in (dtypes.float32, dtypes.float64)
+        else f"i{8 * dtype.itemsize}"
+    )
+
+
+# Rules.
+
+
+def _add(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return x | y if x.type == "i1" else x + y
+
+
+def _mul(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return x & y if x.type == "i1" else x * y
+
+
+def _maximum(x: Vector, y: Vector, entry: Entry) -> Vector:
+    """NaN if either is; y where both are zeros."""
+    if x.type == "i1":
+        return x | y
+    found = select(x > y, x, y)
+    return select(x.is_nan(), x, found) if x.is_float else found
+
+
+def _minimum(x: Vector, y: Vector, entry: Entry) -> Vector:
+    if x.type == "i1":
+        return x & y
+    found = select(x < y, x, y)
+    return select(x.is_nan(), x, found) if x.is_float else found
+
+
+def _lt(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return ~x & y if x.type == "i1" else x < y
+
+
+def _le(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return ~x | y if x.type == "i1" else x <= y
+
+
+def _sign(x: Vector, entry: Entry) -> Vector:
+    """+0 of both zeros; NaN of NaN."""
+    above = select(x > 0, 1, x.full(0))
+    found = select(x < 0, -1, above) if x.signed else above
+    return select(x.is_nan(), x, found) if x.is_float else found
+
+
+def _floor(x: Vector, entry: Entry) -> Vector:
+    return floor(x) if x.is_float else x
+
+
+def _is_finite(x: Vector, entry: Entry) -> Vector:
+    if x.is_float:
+        return absolute(x) < float("inf")
+    return Vector(x.body, "i1", [x.body.constant(True, "i1")] * len(x.names), False)
+
+
+def _cast(x: Vector, entry: Entry) -> Vector:
+    source, goal = entry.ins[0].dtype, entry.out.dtype
+    kind = register_type(goal)
+    if goal is dtypes.bool_:
+        return x if x.type == "i1" else x.differs(0)
+    if x.is_float and goal.kind == "int":
+        return x.saturated(kind, goal.signed)
+    if x.is_float:
+        if kind == x.type:
+            return x
+        return x.to("fpext" if kind == "double" else "fptrunc", kind)
+    if goal.is_float:
+        return x.to("sitofp" if source.signed else "uitofp", kind)
+    if kind == x.type:
+        return Vector(x.body, kind, x.names, goal.signed)
+    if source.bits > goal.bits:
+        return x.to("trunc", kind, goal.signed)
+    return x.to("sext" if source.signed else "zext", kind, goal.signed)
+
+
+def _plain(function: Callable[..., Vector]) -> Rule:
+    return lambda *operands: function(*operands[:-1])
+
+
+RULES: Final[dict[str, Rule]] = {
+    "add": _add, "mul": _mul, "maximum": _maximum, "minimum": _minimum,
+    "sub": _plain(lambda x, y: x - y), "div": _plain(lambda x, y: x / y),
+    "neg": _plain(lambda x: -x), "abs": _plain(absolute), "sign": _sign, "floor": _floor,
+    "sqrt": _plain(square_root), "rsqrt": _plain(lambda x: 1.0 / square_root(x)),
+    "and": _plain(lambda x, y: x & y), "or": _plain(lambda x, y: x | y),
+    "xor": _plain(lambda x, y: x ^ y), "not": _plain(lambda x: ~x),
+    "eq": _plain(lambda x, y: (~(x ^ y) if x.type == "i1" else x.equals(y))), "lt": _lt, "le": _le,
+    "select": _plain(select), "is_finite": _is_finite, "cast": _cast,
+    **{
+        f.__name__: _plain(f)
+        for f in (
+            functions.exp, functions.expm1, functions.log, functions.log1p, functions.tanh,
+            functions.erf, functions.sin, functions.cos,
+        )
+    },
+}  # fmt: skip
+FLOAT32_ONLY: Final = frozenset({"exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos"})
+FLOAT_ONLY: Final = frozenset({"div"})
+
+
+def claimed(entry: Entry) -> bool:
+    """Whether an entry becomes vector code."""
+    return entry.once("cpu claims", _claimed)  # type: ignore[no-any-return]
+
+
+def _claimed(entry: Entry) -> bool:
+    name = entry.primitive.name
+    if name not in RULES or not entry.ins:
+        return False
+    held = {s.dtype for s in (*entry.ins, *entry.outs)}
+    if not held <= HELD or (dtypes.float16 in held and not target().has_half):
+        return False
+    if any(s.is_named for s in entry.ins):
+        return False
+    if name in FLOAT32_ONLY:
+        return dtypes.float64 not in held
+    if name in FLOAT_ONLY:
+        return held <= FLOATS
+    return name != "cast" or _castable(entry.ins[0].dtype, entry.out.dtype)
+
+
+def _castable(source: Dtype, goal: Dtype) -> bool:
+    """Casts that round once in NumPy go by way of float32 here: these are left to it."""
+    if goal not in NARROW:
+        return True
+    if goal is dtypes.bfloat16:
+        return source.is_float or source.bits <= 16
+    return source is dtypes.float32 or source in NARROW or source.bits <= 8
+
+
+# Narrow floats: computed in float32, rounded at each node.
+
+
+def rounded(x: Vector, dtype: Dtype) -> Vector:
+    """A float32 as the nearest narrow float, still held in float32."""
+    if dtype is dtypes.float16:
+        return x.to("fptrunc", "half").to("fpext", "float")
+    bits = x.to("bitcast", "i32")
+    odd = bits.logical_shift(16) & 1
+    near = ((bits + 0x7FFF) + odd) & -0x10000
+    return select(x.is_nan(), x, near.to("bitcast", "float"))
+
+
+def widened(x: Vector, dtype: Dtype) -> Vector:
+    """What was loaded, as it is held in registers."""
+    if dtype is dtypes.bool_:
+        return x.differs(0)
+    if dtype is dtypes.bfloat16:
+        return (x.to("zext", "i32") << 16).to("bitcast", "float")
+    if dtype is dtypes.float16:
+        return x.to("bitcast", "half").to("fpext", "float")
+    return x
+
+
+def narrowed(x: Vector, dtype: Dtype) -> Vector:
+    """What is stored for a vector."""
+    if dtype is dtypes.bool_:
+        return x.to("zext", "i8")
+    if dtype is dtypes.bfloat16:
+        upper = x.to("bitcast", "i32").logical_shift(16)
+        quiet = upper | 0x40  # a NaN stays one when its low bits are cut off
+        return select(x.is_nan(), quiet, upper).to("trunc", "i16")
+    if dtype is dtypes.float16:
+        return x.to("fptrunc", "half").to("bitcast", "i16")
+    return x
+
+
+def applied(entry: Entry, operands: list[Vector]) -> Vector:
+    """One node: its rule, and the rounding of its result."""
+    found = RULES[entry.primitive.name](*operands, entry)
+    return (
+        rounded(found, entry.out.dtype) if entry.out.dtype in NARROW and _rounds(entry) else found
+    )
+
+
+def _rounds(entry: Entry) -> bool:
+    """Whether the result may not be a narrow float already."""
+    return entry.primitive.name not in (
+        "neg",
+        "abs",
+        "sign",
+        "floor",
+        "maximum",
+        "minimum",
+        "select",
+    )
+
+
+def signed(dtype: Dtype) -> bool:
+    return dtype.signed and dtype is not dtypes.bool_

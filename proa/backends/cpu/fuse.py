@@ -1,0 +1,336 @@
+"""Segments and groups: which steps become one kernel.
+
+A *unit* is what runs at once: one host call, or a group of elementwise steps with one space of
+iteration. Views (reshape, permute, broadcast, slice, flip) are no units: they change how memory
+is addressed. Those that only repeat an operand, or add and drop axes of size 1, are seen through
+inside a group.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Any, Final, final
+
+from proa.backends.cpu.claims import claimed
+from proa.compile.program import Program
+from proa.graph.entry import Entry
+from proa.graph.graph import Step
+
+VIEWS: Final = frozenset({"reshape", "permute", "broadcast", "slice", "flip"})
+MOST_STEPS: Final = 48
+MOST_OPERANDS: Final = 20
+CHEAP: Final = 8  # what may be computed again for every row
+HOISTED: Final = 64  # what may be computed once a row
+Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it runs along, or None
+
+
+@final
+class Unit:
+    """`members`: slot of each step's result -> for each axis of the unit's shape its own, or None.
+    A host call has one member step and no shape."""
+
+    __slots__ = ("number", "steps", "shape", "members", "cost")
+
+    def __init__(self, number: int, step: int, shape: tuple[int, ...] | None, slot: int) -> None:
+        self.number = number
+        self.steps = [step]
+        self.shape = shape
+        self.members: dict[int, Map] = {}
+        self.cost = 0
+        if shape is not None:
+            self.members[slot] = tuple(range(len(shape)))
+
+
+@final
+class Draft:
+    """A Program on its way to being units: who makes each slot, who reads it, what runs when."""
+
+    def __init__(self, program: Program) -> None:
+        graph = program.graph
+        self.program = program
+        self.specs = graph.slot_specs()
+        self.steps: tuple[Step, ...] = graph.steps
+        self.first: list[int] = []  # of each step: its first slot
+        self.maker: list[int | None] = [None] * len(self.specs)  # of each slot: its step
+        slot = graph.first_step_slot
+        for number, step in enumerate(graph.steps):
+            self.first.append(slot)
+            for _ in step.entry.outs:
+                self.maker[slot] = number
+                slot += 1
+        self.units: dict[int, Unit] = {}
+        self.unit_of: dict[int, int] = {}  # step -> number of its unit
+        self.origins: list[tuple[int, Map]] = []
+        self.readers: list[list[int]] = [[] for _ in self.specs]  # of each slot: steps
+        self.order: list[Unit] = []
+
+    def entry(self, step: int) -> Entry:
+        return self.steps[step].entry
+
+    def is_view(self, step: int) -> bool:
+        return self.entry(step).primitive.name in VIEWS
+
+    def unit(self, slot: int) -> Unit | None:
+        """The unit whose step makes a slot; None for inputs and views."""
+        maker = self.maker[slot]
+        number = self.unit_of.get(maker) if maker is not None else None
+        return self.units[number] if number is not None else None
+
+    def is_shared(self, unit: Unit, slot: int) -> bool:
+        """Whether a member's result is read by anything but its unit."""
+        return self._escapes(unit, slot, slot)
+
+    def _escapes(self, unit: Unit, slot: int, source: int) -> bool:
+        if slot in self.outputs:
+            return True
+        for step in self.readers[slot]:
+            if self.unit_of.get(step) == unit.number:
+                continue
+            if not self.is_view(step) or self.origins[self.first[step]][0] != source:
+                return True
+            if self._escapes(unit, self.first[step], source):
+                return True
+        return False
+
+    @property
+    def outputs(self) -> frozenset[int]:
+        return frozenset(self.program.graph.outputs)
+
+    def show(self) -> str:
+        lines = []
+        for unit in self.order or self.units.values():
+            names = " ".join(self.entry(s).primitive.name for s in unit.steps)
+            kind = f"kernel over {unit.shape}" if unit.shape is not None else "host call"
+            lines.append(f"{unit.number:4d} {kind}: {names}")
+        return "\n".join(lines)
+
+
+def segments(program: Program) -> Draft:
+    """Every step is a unit of its own, but for views; each slot knows its origin."""
+    draft = Draft(program)
+    for slot in range(program.graph.first_step_slot):
+        draft.origins.append((slot, tuple(range(draft.specs[slot].ndim))))
+    for number, step in enumerate(draft.steps):
+        for s in dict.fromkeys(step.slots):
+            draft.readers[s].append(number)
+        first, entry = draft.first[number], step.entry
+        draft.origins += [(first + i, tuple(range(s.ndim))) for i, s in enumerate(entry.outs)]
+        if draft.is_view(number):
+            through = _map_of(entry)
+            if through is not None:
+                source, inner = draft.origins[step.slots[0]]
+                found = tuple([inner[a] if a is not None else None for a in through])
+                draft.origins[first] = (source, found)
+            continue
+        shape = entry.outs[0].shape if claimed(entry) else None
+        unit = Unit(number, number, shape, first)
+        unit.cost = entry.primitive.cost
+        draft.units[number] = unit
+        draft.unit_of[number] = number
+    draft.order = list(draft.units.values())
+    return draft
+
+
+def _map_of(entry: Entry) -> Map | None:
+    """For each result axis the operand's axis that it runs along; None if it is no such view."""
+    source, goal = entry.ins[0].shape, entry.outs[0].shape
+    if entry.primitive.name == "broadcast":
+        axes = entry.params[1]
+        found: list[Any] = [None] * len(goal)
+        for i, a in enumerate(axes):
+            if source[i] == goal[a] and source[i] != 1:
+                found[a] = i
+        return tuple(found)
+    if entry.primitive.name == "reshape":
+        long = [i for i, n in enumerate(source) if n != 1]
+        if [source[i] for i in long] != [n for n in goal if n != 1]:
+            return None
+        rest = iter(long)
+        return tuple([next(rest) if n != 1 else None for n in goal])
+    return None
+
+
+# Fusion.
+
+
+@final
+class _Order:
+    """Which unit needs which, transitively: sets of bits."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.needs: dict[int, int] = {}
+        self.feeds: dict[int, int] = dict.fromkeys(draft.units, 0)
+        of_slot: list[int] = [0] * len(draft.specs)
+        for number, step in enumerate(draft.steps):
+            found = 0
+            for s in step.slots:
+                found |= of_slot[s]
+            if number in draft.units:
+                self.needs[number] = found
+                found |= 1 << number
+            for i in range(len(step.entry.outs)):
+                of_slot[draft.first[number] + i] = found
+        for number in draft.units:
+            for below in _bits(self.needs[number]):
+                self.feeds[below] |= 1 << number
+
+    def apart(self, a: int, b: int) -> bool:
+        """Whether something stands between two units, so that they cannot run at once."""
+        between = (self.feeds[a] & self.needs[b]) | (self.feeds[b] & self.needs[a])
+        return bool(between & ~(1 << a | 1 << b))
+
+    def unite(self, a: int, b: int) -> None:
+        """b becomes a."""
+        both = 1 << a | 1 << b
+        needs = (self.needs[a] | self.needs.pop(b)) & ~both
+        feeds = (self.feeds[a] | self.feeds.pop(b)) & ~both
+        self.needs[a], self.feeds[a] = needs, feeds
+        gone = ~(1 << b)
+        for above in _bits(feeds):
+            self.needs[above] = (self.needs[above] | needs | 1 << a) & gone
+        for below in _bits(needs):
+            self.feeds[below] = (self.feeds[below] | feeds | 1 << a) & gone
+
+
+def _bits(number: int) -> list[int]:
+    found = []
+    while number:
+        low = number & -number
+        found.append(low.bit_length() - 1)
+        number ^= low
+    return found
+
+
+def fuse(draft: Draft) -> Draft:
+    """Unites producers with consumers: first over equal shapes, then what is repeated cheaply."""
+    order = _Order(draft)
+    for same in (True, False):
+        for number, step in enumerate(draft.steps):
+            if number not in draft.unit_of:
+                continue
+            for slot in dict.fromkeys(step.slots):
+                consumer = draft.units[draft.unit_of[number]]
+                producer = draft.unit(draft.origins[slot][0])
+                if producer is not None and producer is not consumer:
+                    _try(draft, order, producer, consumer, same)
+    draft.order = _sorted(draft, order)
+    return draft
+
+
+def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool) -> None:
+    if producer.shape is None or consumer.shape is None:
+        return
+    if len(producer.steps) + len(consumer.steps) > MOST_STEPS:
+        return
+    if order.apart(producer.number, consumer.number):
+        return
+    through = _edge(draft, producer, consumer)
+    if through is None or (_is_same(producer, consumer, through) is not same):
+        return
+    if not same and not _is_cheap(draft, producer, consumer, through):
+        return
+    if _operand_count(draft, producer, consumer) > MOST_OPERANDS:
+        return
+    order.unite(consumer.number, producer.number)
+    for slot, map_ in producer.members.items():
+        inner = dict(enumerate(map_))
+        consumer.members[slot] = tuple([inner.get(a) if a is not None else None for a in through])
+    consumer.steps += producer.steps
+    consumer.steps.sort()
+    consumer.cost += producer.cost
+    for step in producer.steps:
+        draft.unit_of[step] = consumer.number
+    del draft.units[producer.number]
+
+
+def _edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
+    """For each axis of the consumer's shape the producer's, if all edges agree."""
+    found = None
+    for step in consumer.steps:
+        for slot, along in zip(draft.steps[step].slots, operand_maps(draft, step), strict=True):
+            source, inner = draft.origins[slot]
+            if source not in producer.members:
+                continue
+            mine = consumer.members[draft.first[step]]
+            value = [
+                inner[along[a]] if a is not None and along[a] is not None else None for a in mine
+            ]
+            back = {v: a for a, v in enumerate(producer.members[source]) if v is not None}
+            through = tuple([back.get(v) if v is not None else None for v in value])
+            shape: Any = producer.shape
+            through = tuple([a if a is not None and shape[a] != 1 else None for a in through])
+            if found is not None and found != through:
+                return None
+            found = through
+    return found
+
+
+def operand_maps(draft: Draft, step: int) -> list[Map]:
+    """For each operand: of each result axis the operand's axis that it runs along, or None."""
+    entry = draft.entry(step)
+    shape, found = entry.outs[0].shape, []
+    for s in entry.ins:
+        lead = len(shape) - s.ndim
+        found.append(tuple([
+            i - lead if i >= lead and s.shape[i - lead] == n else None for i, n in enumerate(shape)
+        ]))  # fmt: skip
+    return found
+
+
+def _is_same(producer: Unit, consumer: Unit, through: Map) -> bool:
+    if producer.shape != consumer.shape:
+        return False
+    rows = enumerate(zip(through, consumer.shape or (), strict=True))
+    return all(a == i or n == 1 for i, (a, n) in rows)
+
+
+def _is_cheap(draft: Draft, producer: Unit, consumer: Unit, through: Map) -> bool:
+    """Whether a smaller producer may be computed again, and nothing else reads it."""
+    shape: Any = consumer.shape
+    used = [a for a in through if a is not None]
+    if len(set(used)) != len(used):
+        return False
+    last = max([i for i, n in enumerate(shape) if n != 1], default=-1)
+    varies = last >= 0 and through[last] is not None
+    if producer.cost > (CHEAP if varies else HOISTED):
+        return False
+    mine = {*producer.steps, *consumer.steps}
+    for slot in producer.members:
+        for step in _final_readers(draft, slot):
+            if step not in mine:
+                return False
+    return True
+
+
+def _final_readers(draft: Draft, slot: int) -> list[int]:
+    """Steps that read a slot, views seen through; -1 for a result of the program."""
+    found = [-1] if slot in draft.outputs else []
+    for step in draft.readers[slot]:
+        is_seen = draft.is_view(step) and draft.origins[draft.first[step]][0] != draft.first[step]
+        found += _final_readers(draft, draft.first[step]) if is_seen else [step]
+    return found
+
+
+def _operand_count(draft: Draft, producer: Unit, consumer: Unit) -> int:
+    members = {*producer.members, *consumer.members}
+    read = {
+        s for step in (*producer.steps, *consumer.steps) for s in draft.steps[step].slots
+        if draft.origins[s][0] not in members
+    }  # fmt: skip
+    return len(read) + len(members) // 4
+
+
+def _sorted(draft: Draft, order: _Order) -> list[Unit]:
+    """Units in an order in which each comes after what it needs, early steps first."""
+    missing = {n: order.needs[n].bit_count() for n in draft.units}
+    ready = [(u.steps[0], u.number) for u in draft.units.values() if not missing[u.number]]
+    heapify(ready)
+    found = []
+    while ready:
+        _, number = heappop(ready)
+        found.append(draft.units[number])
+        for above in _bits(order.feeds[number]):
+            missing[above] -= 1
+            if not missing[above]:
+                heappush(ready, (draft.units[above].steps[0], above))
+    return found

@@ -1,0 +1,295 @@
+"""A recording bound to arguments, state and numbers, so that it can be compared and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, final
+from weakref import ref
+
+import numpy as np
+
+from proa import tree
+from proa.capture.arguments import Arguments
+from proa.capture.trace import Recording
+from proa.compile.find import default_device
+from proa.errors import JitError, message
+from proa.graph.entry import intern_entry
+from proa.graph.node import SCALAR_TYPES, Value, line_of
+from proa.graph.spec import Spec
+from proa.ops.structure import call
+from proa.record.boundary import compute, find_plan
+from proa.record.live import NO_GRAD, SPENT, Leaf, thread
+from proa.tensor import Tensor, handle
+
+
+@final
+class Plan:
+    """A recording with its inputs and outputs bound to arguments, handles and numbers."""
+
+    __slots__ = (
+        "name", "plan", "specs", "from_args", "from_handles", "from_numbers", "constants", "width",
+        "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
+        "fixed", "single", "slow_writes", "fast_writes", "kept",
+    )  # fmt: skip
+
+    def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
+        self.name = name
+        self.confirmed = False
+        work, capture = recording.work, recording.capture
+        self.key = work.key
+        self._bind_inputs(recording, sources)
+        self._bind_outputs(recording, sources)
+        device = _device_of([v.buffer for v in work.leaves])
+        self.plan = find_plan(work, recording.outputs, device) if recording.outputs else None
+        self.wants_grad = any(
+            type(t) is Tensor
+            and t.value.spec.grad
+            and t.value.node is not None
+            and not t.value.node.spent
+            for t in recording.result
+        )
+        self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v.node is None}
+        self.kept = capture
+
+    def _bind_inputs(self, recording: Recording, sources: dict[Value, int]) -> None:
+        self.from_args: list[tuple[int, int]] = []
+        self.from_handles: list[tuple[int, Tensor, Spec]] = []
+        self.from_numbers: list[tuple[int, Any, Value]] = []
+        self.constants: list[tuple[int, Any]] = []
+        capture, leaves = recording.capture, recording.work.leaves
+        self.width = len(leaves)
+        self.fixed: list[Any] = [None] * self.width
+        for i, leaf in enumerate(leaves):
+            v = capture.source(leaf)
+            if v in sources:
+                self.from_args.append((i, sources[v]))
+            elif v in capture.readers and (h := capture.readers[v]()) is not None:
+                self.from_handles.append((i, h, v.spec))
+            elif type(v.buffer) in SCALAR_TYPES:
+                self.from_numbers.append((i, v.buffer, v))
+            else:
+                self.constants.append((i, v.buffer))
+        for i, b in [*[n[:2] for n in self.from_numbers], *self.constants]:
+            self.fixed[i] = b
+
+    def _bind_outputs(self, recording: Recording, sources: dict[Value, int]) -> None:
+        slot = {(v.node, v.index): i for i, v in enumerate(recording.outputs)}
+        capture = recording.capture
+
+        def place(v: Value) -> tuple[str, Any]:
+            if v.buffer is None and v.node is not None:
+                return "slot", slot[v.node, v.index]
+            source = capture.source(v)
+            if source in sources:
+                return "arg", sources[source]
+            h = capture.readers.get(source)
+            return ("handle", h()) if h is not None and h() is not None else ("value", source)
+
+        self.structure = recording.structure
+        self.results: list[tuple[str, Any, Any]] = []
+        for leaf in recording.result:
+            if type(leaf) is Tensor:
+                self.results.append((*place(leaf.value), leaf.value.spec))
+            else:
+                self.results.append(("static", leaf, None))
+        self.writes: list[tuple[Any, str, Any, Spec]] = []
+        for t, v in recording.writes:
+            old = recording.capture.before[id(t)][1]
+            target: Any = sources[old] if old in sources and t.leaf is None else t
+            self.writes.append((target, *place(v), v.spec))
+        self.fills = recording.fills
+        self.single = len(self.results) == 1 and self.structure == _ALONE
+        self.slow_writes = [w for w in self.writes if w[1] != "slot" or isinstance(w[0], int)]
+        self.fast_writes = [
+            (t, at, of.with_grad() if _stops(t) else of.plain, t.leaf if _stops(t) else None)
+            for t, kind, at, of in self.writes
+            if kind == "slot" and not isinstance(t, int)
+        ]
+
+    # Whether it fits.
+
+    def holds(self) -> bool:
+        """Whether gradients are as full as when this was recorded, and state has its specs."""
+        for leaf, before, _ in self.fills:
+            if leaf.full is not before:
+                return False
+        for _, h, of in self.from_handles:  # noqa: SIM110  (the hot path of a replay)
+            if h.value.spec is not of:
+                return False
+        return True
+
+    def same_case(self, other: Plan) -> bool:
+        mine = [(id(leaf), before) for leaf, before, _ in self.fills]
+        theirs = [(id(leaf), before) for leaf, before, _ in other.fills]
+        specs = [of for _, _, of in self.from_handles]
+        return mine == theirs and specs == [of for _, _, of in other.from_handles]
+
+    def compare(self, other: Plan) -> None:
+        """The second recording must be the first again; else the first difference is named."""
+        for (i, a, _), (j, b, v) in zip(self.from_numbers, other.from_numbers, strict=False):
+            if i == j and repr(a) != repr(b):
+                where = line_of(other.lines.get(v))
+                given = (
+                    f"a Python number that changed between two calls: {a!r} then {b!r} at {where}"
+                )
+                raise JitError(
+                    message(self.name, given, "a constant", "an argument or a 0-d tensor")
+                )
+        if self.key != other.key:
+            raise JitError(
+                message(self.name, self._difference(other), "the same operations in each call")
+            )
+        if [x[0] for x in self.from_numbers] != [x[0] for x in other.from_numbers]:
+            raise JitError(message(self.name, "other inputs in two calls", "the same inputs"))
+        for (_, a, _), (_, b, _) in zip(self.from_handles, other.from_handles, strict=True):
+            if a is not b:
+                given = f"another tensor {b.value.spec} in each call"
+                hint = "assigning into one tensor (`x[...] = ...`)"
+                raise JitError(message(self.name, given, "the same state tensors", hint))
+        for (_, a), (_, b) in zip(self.constants, other.constants, strict=True):
+            if a is not b and not np.array_equal(a.host(), b.host()):
+                given = "an array made inside that differs between two calls"
+                raise JitError(message(self.name, given, "a constant", "passing it as an argument"))
+        for (_, a, _), (_, b, _) in zip(self.results, other.results, strict=False):
+            same = a is b or (
+                type(a) is type(b) and not isinstance(a, Tensor) and repr(a) == repr(b)
+            )
+            if not same:
+                given = f"the result {a!r:.60} then {b!r:.60}"
+                raise JitError(message(self.name, given, "results that do not change", "a tensor"))
+
+    def _difference(self, other: Plan) -> str:
+        mine, theirs = self.plan, other.plan
+        a = mine.graph.steps if mine is not None else ()
+        b = theirs.graph.steps if theirs is not None else ()
+        for x, y in zip(a, b, strict=False):
+            if x.entry is not y.entry or x.slots != y.slots:
+                return f"{x.entry!r:.100} then {y.entry!r:.100} at {line_of(y.where)}"
+        longer = (b if len(b) > len(a) else a)[min(len(a), len(b)) :]
+        more = f"; the first one more is at {line_of(longer[0].where)}" if longer else ""
+        return f"{len(a)} operations then {len(b)}{more}"
+
+    # Replaying.
+
+    def replay(self, given: Arguments) -> Any:
+        buffers = self.fixed.copy()
+        for i, a in self.from_args:
+            buffers[i] = given.buffer(a)
+        for i, h, _ in self.from_handles:
+            buffers[i] = h.value.buffer
+        for b in buffers:
+            if b is None:
+                compute(self._waiting(given))
+                return self.replay(given)
+        if self.wants_grad and not thread.state.mode & NO_GRAD:
+            return self._record_call(given, buffers)
+        found = self.plan(buffers) if self.plan is not None else []
+        return self._finish_computed(given, found)
+
+    def _out_specs(self) -> Sequence[Spec]:
+        return self.plan.graph.output_specs() if self.plan is not None else ()
+
+    def _waiting(self, given: Arguments) -> list[Value]:
+        values = [
+            given.leaves[a].value for _, a in self.from_args if type(given.leaves[a]) is Tensor
+        ]
+        values += [h.value for _, h, _ in self.from_handles]
+        return [v for v in values if v.buffer is None]
+
+    def _record_call(self, given: Arguments, buffers: list[Any]) -> Any:
+        """Where a gradient is wanted the call is one node on the tape."""
+        inputs: list[Any] = [None] * self.width
+        for i, a in self.from_args:
+            leaf = given.leaves[a]
+            inputs[i] = leaf.value if type(leaf) is Tensor else None
+        for i, h, _ in self.from_handles:
+            inputs[i] = h.value
+        assert self.plan is not None
+        graph = self.plan.graph
+        for i, v in enumerate(inputs):
+            if v is None:
+                inputs[i] = Value(None, 0, graph.inputs[i].spec, buffers[i])
+        entry = intern_entry(call.table, call, (graph,), tuple([v.spec for v in inputs]))
+        outs = thread.state.emit(entry, tuple(inputs))
+        return self._finish(given, [t.value for t in outs])
+
+    def _finish_computed(self, given: Arguments, found: list[Any]) -> Any:
+        """The hot path of `_finish`: state that the program wrote, results that it computed."""
+        if self.slow_writes:
+            specs = self._out_specs()
+            values = [Value(None, 0, s, b) for s, b in zip(specs, found, strict=True)]
+            return self._finish(given, values)
+        outs = [self._computed(given, kind, at, of, found) for kind, at, of in self.results]
+        for tensor, at, of, leaf in self.fast_writes:
+            tensor.value = Value(None, 0, of, found[at], leaf)
+        for leaf, _, after in self.fills:
+            leaf.full = after
+        if self.single:
+            return outs[0]
+        return self._unpacked(outs)
+
+    def _computed(self, given: Arguments, kind: str, at: Any, of: Spec, found: list[Any]) -> Any:
+        if kind == "slot":
+            return Tensor(Value(None, 0, of, found[at], SPENT if of.grad else None))
+        if kind == "arg":
+            return given.leaves[at]
+        return at if kind in ("static", "handle") else Tensor(at)
+
+    def _unpacked(self, outs: list[Any]) -> Any:
+        result, printed = tree.unflatten(self.structure, outs)
+        for values, sep, end in printed:
+            print(*values, sep=sep, end=end)
+        return result
+
+    def _finish(self, given: Arguments, values: list[Value]) -> Any:
+        """Assigns state, sets which gradients are full, and builds the result."""
+        news = [self._value(given, kind, at, values) for _, kind, at, _ in self.writes]
+        outs = [self._result(given, kind, at, of, values) for kind, at, of in self.results]
+        for (target, _, _, of), v in zip(self.writes, news, strict=True):
+            tensor = given.leaves[target] if isinstance(target, int) else target
+            _set(tensor, v, of)
+        for leaf, _, after in self.fills:
+            leaf.full = after
+        return self._unpacked(outs)
+
+    def _value(self, given: Arguments, kind: str, at: Any, values: list[Value]) -> Value:
+        if kind == "slot":
+            made: Value = values[at]
+            return made
+        value: Value = given.leaves[at].value if kind == "arg" else at.value
+        return value
+
+    def _result(self, given: Arguments, kind: str, at: Any, of: Spec, values: list[Value]) -> Any:
+        if kind == "slot":
+            v = values[at]
+            if v.buffer is None:
+                return handle(v)
+            return Tensor(Value(None, 0, of, v.buffer, SPENT if of.grad else None))
+        if kind == "arg":
+            return given.leaves[at]
+        return at if kind in ("static", "handle") else Tensor(at)
+
+
+def _set(tensor: Tensor, v: Value, of: Spec) -> None:
+    leaf: Leaf | None = tensor.leaf
+    if leaf is not None and leaf.stops:
+        tensor.value = Value(v.node, v.index, of.with_grad(), v.buffer, leaf)
+    else:
+        tensor.value = Value(v.node, v.index, v.spec, v.buffer)
+    if v.buffer is None:
+        thread.state.handles.append(ref(tensor))
+
+
+def _stops(tensor: Tensor) -> bool:
+    return tensor.leaf is not None and tensor.leaf.stops
+
+
+_ALONE = tree.flatten((0, []))[1]
+
+
+def _device_of(buffers: Sequence[Any]) -> Any:
+    for b in buffers:
+        found = getattr(b, "device", None)
+        if found is not None:
+            return found
+    return thread.state.device or default_device()
