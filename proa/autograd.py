@@ -42,7 +42,7 @@ def backward(
         found = _gradients(tape, cts, targets)
         for target, g in zip(targets, found, strict=True):
             if g is not None:
-                _accumulate(target.leaf, _hooked(target.leaf, g))
+                _accumulate(target.leaf, _hooked(target.leaf, g).value)
     if not (retain_graph or create_graph):
         _consume(tape, roots)
 
@@ -105,7 +105,7 @@ def _gradients_with_hooks(tape: Tape, cts: Any, targets: Sequence[Value]) -> lis
 
     wanted = [number[v] for v in targets]
     found = reverse(tape.graph, tape.inputs, cts, wanted, values=tape.values, watch=watch)
-    return [_as_tensor(found[i]) for i in wanted]
+    return [None if found[i] is None else found[i].value for i in wanted]
 
 
 def _as_tensor(found: Any) -> Any:
@@ -123,16 +123,14 @@ def _hooked(leaf: Leaf, ct: Any) -> Any:
     return ct
 
 
-def _accumulate(leaf: Leaf, g: Tensor) -> None:
+def _accumulate(leaf: Leaf, g: Value) -> None:
     state = thread.state
     if state.mode & CAPTURE:
         state.capture.filled(leaf)
     if leaf.grad is None:
-        leaf.grad = Tensor(g.value) if leaf.hooks else g
-    elif leaf.full:
-        rebind(leaf.grad, (leaf.grad + g).value)
+        leaf.grad = handle(g)
     else:
-        rebind(leaf.grad, g.value)
+        rebind(leaf.grad, (leaf.grad + Tensor(g)).value if leaf.full else g)
     leaf.full = True
 
 
@@ -175,7 +173,7 @@ def retain_grad(tensor: Tensor) -> None:
     """Keeps the gradient of a tensor that is no leaf."""
     leaf = _leaf_of(tensor)
     if not leaf.stops:
-        leaf.hooks.append(lambda g: _accumulate(leaf, Tensor(g.value)))
+        leaf.hooks.append(lambda g: _accumulate(leaf, g.value))
 
 
 for _name, _method in {
@@ -369,7 +367,7 @@ class _Run:
 
 
 def _or_zeros(found: Any, target: Value) -> Any:
-    return _as_tensor(zeros(target.spec.shape, target.spec)) if found is None else found
+    return _as_tensor(zeros(target.spec.shape, target.spec) if found is None else found)
 
 
 def _differentiable(name: str, argument: Any) -> Tensor:

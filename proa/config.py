@@ -8,6 +8,7 @@
 | node_limit | PROA_NODE_LIMIT | 100000 | pending operations before a forced dispatch |
 | program_limit | PROA_PROGRAM_LIMIT | 512 | programs kept in the cache of structures |
 | cache_dir | PROA_CACHE_DIR | ~/.cache/proa | where caches on disk live |
+| cpu_target | PROA_CPU_TARGET | (this machine) | the processor that kernels are made for, such as x86-64-v3 |
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from typing import Final, final
 class Config:
     """The flags, read from the environment when first used; attributes may be assigned."""
 
-    __slots__ = ("device", "show", "verify", "node_limit", "program_limit", "cache_dir")
+    __slots__ = ("device", "show", "verify", "node_limit", "program_limit", "cache_dir",
+                 "cpu_target")  # fmt: skip
 
     device: str
     show: tuple[str, ...]
@@ -29,6 +31,7 @@ class Config:
     node_limit: int
     program_limit: int
     cache_dir: Path
+    cpu_target: str
 
     def __getattr__(self, name: str) -> object:
         if name not in Config.__slots__:
@@ -44,6 +47,7 @@ class Config:
         self.node_limit = _positive("PROA_NODE_LIMIT", 100_000)
         self.program_limit = _positive("PROA_PROGRAM_LIMIT", 512)
         self.cache_dir = Path(get("PROA_CACHE_DIR", str(Path.home() / ".cache" / "proa")))
+        self.cpu_target = get("PROA_CPU_TARGET", "")
 
 
 def _positive(variable: str, default: int) -> int:

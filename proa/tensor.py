@@ -6,7 +6,7 @@ Operators, indexing, derivatives and methods are attached by the rooms that defi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, final
 from weakref import ref
 
@@ -19,10 +19,12 @@ from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype
 from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
+from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec
 from proa.ops import moves, reduce
 from proa.ops import operators as op
+from proa.ops.primitive import value_of
 from proa.record.boundary import read
 from proa.record.live import (
     CAPTURE,
@@ -361,6 +363,18 @@ def rebind(tensor: Tensor, value: Value) -> None:
     tensor.value = value
     if value.buffer is None:
         state.handles.append(ref(tensor))
+
+
+def record_into(
+    tensors: Sequence[Tensor], primitive: Any, operands: Sequence[Any], **params: Any
+) -> None:
+    """Records one operation whose results existing tensors hold from now on."""
+    values = tuple([value_of(primitive.name, o) for o in operands])
+    given = tuple([params[p] for p in primitive.params])
+    specs = tuple([v.spec for v in values])
+    entry = intern_entry(primitive.table, primitive, given, specs)
+    for tensor, value in zip(tensors, thread.state.record(entry, values), strict=True):
+        rebind(tensor, value)
 
 
 def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:

@@ -426,14 +426,21 @@ def check_bounds(program: Program, name: str) -> None:
     COUNTS["programs"] += 1
 
 
+def in_float64(program: Program) -> Program:
+    """The same program with every float, and every cast to one, in float64."""
+    inputs = [(shape, "float64" if name in FLOATS else name) for shape, name in program.inputs]
+    casts = {f"astype {name}" for name in FLOATS}
+    double = lambda a: a.astype("float64")  # noqa: E731
+    steps = [s._replace(call=double) if s.text in casts else s for s in program.steps]
+    return program._replace(inputs=inputs, steps=steps)
+
+
 def check_slope(program: Program) -> bool:
     """The gradients, in float64, against differences of the whole program along one direction.
     Where two step sizes disagree a kink or a jump lies between, and nothing is said."""
     if not program.floats:
         return False
-    wide = program._replace(
-        inputs=[(s, "float64" if t in FLOATS else t) for s, t in program.inputs]
-    )
+    wide = in_float64(program)
     graph, arrays = graph_and_arrays(wide, with_gradients(wide))
     count = len(wide.outputs)
     if len(graph.outputs) == count:

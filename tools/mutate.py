@@ -142,8 +142,8 @@ FAULTS = (
     ),
     fault(
         "no_grad is ignored", "proa/record/live.py",
-        "            if mode & NO_GRAD:\n                entry = entry.plain\n",
-        "            pass\n",
+        "        if mode & NO_GRAD:\n            entry = entry.plain\n",
+        "        pass\n",
         "tests/test_jit.py", "-k", "modes",
     ),
     fault(

@@ -13,6 +13,7 @@ from proa.errors import ArgumentError, DeviceError, MissingExtra, message
 BUILT_IN: Final = {
     "numpy": "proa.backends.numpy",
     "null": "proa.backends.null",
+    "cpu": "proa.backends.cpu",
     "xla": "proa.backends.xla",
 }
 EXTRAS: Final = {"xla": "jax"}

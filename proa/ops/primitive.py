@@ -213,7 +213,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
 def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     """Records `primitive` on the current sink; one result, or a tuple if it has several."""
     sink = current_sink()
-    values = tuple([_operand(primitive, sink, o) for o in operands])
+    values = tuple([o if type(o) is Value else _operand(primitive, sink, o) for o in operands])
     given = tuple([params[p] for p in primitive.params]) if params else ()
     specs = tuple([v.spec for v in values])
     entry = primitive.table.get((given, specs))
@@ -234,6 +234,8 @@ def _operand(primitive: Primitive, sink: Any, operand: Any) -> Value:
 
 def value_of(op: str, operand: Any) -> Value:
     """The value behind a tensor; arrays become constants of the sink, numbers are refused."""
+    if type(operand) is Value:
+        return operand
     found = getattr(operand, "value", None)
     if type(found) is Value:
         sink = current_sink()

@@ -27,7 +27,17 @@ from proa.ops.structure import call
 from proa.optim.group import COUNT, Group, Limits, number_handle, read_number
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, NO_GRAD, epoch, thread, use_mode
-from proa.tensor import Tensor, copy_of, device_of, handle, moved, put, rebind, set_grad
+from proa.tensor import (
+    Tensor,
+    copy_of,
+    device_of,
+    handle,
+    moved,
+    put,
+    rebind,
+    record_into,
+    set_grad,
+)
 
 NARROW: Final = frozenset({dtypes.float16, dtypes.bfloat16})
 STEP: Final = "step"
@@ -174,12 +184,7 @@ class Optimizer(ABC):
         update = self._update(capture)
         if update is not None:
             with use_mode(NO_GRAD, True):
-                outs = apply(call, update.operands, graph=update.graph)
-            if type(outs) is not tuple:
-                outs = (outs,)
-            for held, out in zip(update.results, outs, strict=True):
-                rebind(held, out.value)
-            del outs
+                record_into(update.results, call, update.operands, graph=update.graph)
         if capture is None:
             compute(())
         return result

@@ -88,6 +88,15 @@ class State:
             _hooks.check(self, node, outs)
         return outs
 
+    def record(self, entry: Entry, inputs: tuple[Value, ...]) -> list[Value]:
+        """`emit` without handles: for results that existing handles will hold."""
+        if self.mode & DEBUG:
+            return [t.value for t in self.emit(entry, inputs)]
+        if self.mode & NO_GRAD:
+            entry = entry.plain
+        node = Node(entry.plain, inputs, caller(3), self.scope)
+        return [Value(node, i, s) for i, s in enumerate(entry.outs)]
+
     def watch(self, handle: Any) -> None:
         """While a function is recorded, what it reads from outside is noted."""
         self.capture.saw(handle)
@@ -180,9 +189,11 @@ def inside_library(code: CodeType) -> bool:
 def caller(depth: int = 2) -> Where:
     """The first place outside the library: code object and offset, never the frame itself."""
     frame: FrameType | None = sys._getframe(depth)
+    known = inside_table.get
     while frame is not None:
         code = frame.f_code
-        if not inside_library(code):
+        inside = known(code)
+        if not (inside_library(code) if inside is None else inside):
             return code, frame.f_lasti
         frame = frame.f_back
     return None

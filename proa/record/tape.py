@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from proa.errors import GradientError, message
-from proa.graph.build import current_sink
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.node import Node, Value, line_of
 from proa.record.key import _serial
-from proa.record.live import SPENT
+from proa.record.live import SPENT, thread
 from proa.transforms.reverse import backward
 
 _FOUND: dict[tuple[Any, ...], Graph] = {}
@@ -82,72 +81,70 @@ def _between(nodes: list[Node], ends: set[Value]) -> list[Node]:
 
 
 def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[Value], Graph]:
-    """The tape as a Graph, found again by its structure, and the value of each of its slots."""
-    inside = set(nodes)
-    outs: dict[tuple[Node, int], Value] = {}
+    """The tape as a Graph, found again by its structure, and the value of each of its slots.
+
+    In the key results of the tape are numbered from 0, what it reads from outside from -1 down.
+    """
     leaf: dict[Value, int] = {}
-    for n in nodes:
-        for v in n.inputs:
-            if v.node in inside and not _outside(v):
-                outs.setdefault((v.node, v.index), v)
-            elif v not in leaf:
-                leaf[v] = len(leaf)
-    for v in roots:
-        if v.node in inside:
-            outs.setdefault((v.node, v.index), v)
-        elif v not in leaf:
-            leaf[v] = len(leaf)
     first: dict[Node, int] = {}
-    flat: list[Any] = [v.spec.plain for v in leaf]
-    slot = len(leaf)
-    values = list(leaf)
+    made: list[Value | None] = []
+    flat: list[Any] = []
+    append = flat.append
     for n in nodes:
-        flat.append(n.entry)
-        flat += [
-            first[v.node] + v.index if v.node in inside and not _outside(v) else leaf[v]
-            for v in n.inputs
-        ]
-        first[n] = slot
-        slot += len(n.entry.outs)
-        values += _slots_of(n, outs)
-    flat += [first[v.node] + v.index if v.node in inside else leaf[v] for v in roots]
-    key = tuple(flat)
-    graph = _FOUND.get(key)
+        append(n.entry)
+        for v in n.inputs:
+            start = first.get(v.node) if v.spec.grad else None
+            if start is None or (v.leaf is not None and v.leaf.stops):
+                append(leaf.setdefault(v, ~len(leaf)))
+            else:
+                append(start + v.index)
+                made[start + v.index] = v
+        first[n] = len(made)
+        made += [None] * (len(n.entry.outs) - len(n.saved))
+        made += n.saved
+    for v in roots:
+        if v.node in first:
+            append(first[v.node] + v.index)
+            made[first[v.node] + v.index] = v
+        else:
+            append(leaf.setdefault(v, ~len(leaf)))
+    flat += [v.spec.plain for v in leaf]
+    graph = _FOUND.get(key := tuple(flat))
     if graph is None:
-        graph = _make(nodes, roots, inside, leaf, first)
+        graph = _make(nodes, list(leaf), flat, len(roots))
         if len(_FOUND) >= _LIMIT:
             _FOUND.clear()
         _FOUND[key] = graph
-    return list(leaf), values, graph
+    return list(leaf), [*leaf, *_filled(nodes, first, made)], graph
 
 
-def _outside(value: Value) -> bool:
-    """A leaf, or an operand that carries no gradient: its own node is no part of the tape."""
-    return not value.spec.grad or stops(value)
+def _filled(nodes: list[Node], first: dict[Node, int], made: list[Value | None]) -> list[Value]:
+    """Results that nothing on the tape reads get a value of their own."""
+    for n in nodes:
+        for i, of in enumerate(n.entry.outs):
+            if made[first[n] + i] is None:
+                made[first[n] + i] = Value(n, i, of)
+    return made  # type: ignore[return-value]
 
 
-def _slots_of(node: Node, outs: dict[tuple[Node, int], Value]) -> list[Value]:
-    entry = node.entry
-    saved = node.saved
-    base = len(entry.outs) - len(saved)
-    slots = [outs.get((node, i)) or Value(node, i, entry.outs[i]) for i in range(base)]
-    return [*slots, *saved]
+def _make(nodes: list[Node], leaves: list[Value], flat: list[Any], roots: int) -> Graph:
+    """The Graph of a key: its inputs come first, so results are moved up by their number."""
+    count = len(leaves)
+    inputs = tuple([Input(v.spec.plain, Role.DATA) for v in leaves])
+    numbers = iter([x for x in flat if type(x) is int])
+
+    def slots(n: int) -> tuple[int, ...]:
+        found = [next(numbers) for _ in range(n)]
+        return tuple([~x if x < 0 else count + x for x in found])
+
+    steps = tuple([Step(n.entry, slots(len(n.inputs)), n.scope, n.where) for n in nodes])
+    return Graph(inputs, steps, slots(roots))
 
 
-def _make(nodes: Any, roots: Any, inside: Any, leaf: Any, first: Any) -> Graph:
-    inputs = tuple([Input(v.spec.plain, Role.DATA) for v in leaf])
-
-    def number(v: Value) -> int:
-        inner = v.node in inside and not _outside(v)
-        return int(first[v.node] + v.index if inner else leaf[v])
-
-    steps = [Step(n.entry, tuple([number(v) for v in n.inputs]), n.scope, n.where) for n in nodes]
-    outs = [first[v.node] + v.index if v.node in inside else leaf[v] for v in roots]
-    return Graph(inputs, tuple(steps), tuple(outs))
-
-
-def record_backward(tape: Tape, cts: Sequence[Value], targets: Sequence[Value]) -> list[Any]:
-    """The cotangents of `targets`, recorded as one operation on the current sink."""
+def record_backward(
+    tape: Tape, cts: Sequence[Value], targets: Sequence[Value]
+) -> list[Value | None]:
+    """The cotangents of `targets`, recorded as one operation: values without handles."""
     number = {v: i for i, v in enumerate(tape.inputs)}
     known = [v for v in targets if v in number]
     if not known:
@@ -155,7 +152,7 @@ def record_backward(tape: Tape, cts: Sequence[Value], targets: Sequence[Value]) 
     wanted = tuple([number[v] for v in known])
     operands = (*tape.values, *cts)
     entry = _entry(tape.graph, wanted, operands)
-    found = dict(zip(known, current_sink().emit(entry, operands), strict=True))
+    found = dict(zip(known, thread.state.record(entry, operands), strict=True))
     return [found.get(v) for v in targets]
 
 

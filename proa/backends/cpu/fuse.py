@@ -1,9 +1,8 @@
 """Segments and groups: which steps become one kernel.
 
 A *unit* is what runs at once: one host call, or a group of elementwise steps with one space of
-iteration. Views (reshape, permute, broadcast, slice, flip) are no units: they change how memory
-is addressed. Those that only repeat an operand, or add and drop axes of size 1, are seen through
-inside a group.
+iteration. Views (reshape, permute, broadcast, slice, flip) only change how memory is addressed.
+Those that repeat an operand, or add and drop axes of size 1, are seen through and are no units.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it r
 @final
 class Unit:
     """`members`: slot of each step's result -> for each axis of the unit's shape its own, or None.
-    A host call has one member step and no shape."""
+    Host calls and views are units of one step, without a shape."""
 
     __slots__ = ("number", "steps", "shape", "members", "cost")
 
@@ -101,12 +100,13 @@ class Draft:
         for unit in self.order or self.units.values():
             names = " ".join(self.entry(s).primitive.name for s in unit.steps)
             kind = f"kernel over {unit.shape}" if unit.shape is not None else "host call"
+            kind = "view" if self.is_view(unit.steps[0]) else kind
             lines.append(f"{unit.number:4d} {kind}: {names}")
         return "\n".join(lines)
 
 
 def segments(program: Program) -> Draft:
-    """Every step is a unit of its own, but for views; each slot knows its origin."""
+    """Every step is a unit of its own, but for views that are seen through."""
     draft = Draft(program)
     for slot in range(program.graph.first_step_slot):
         draft.origins.append((slot, tuple(range(draft.specs[slot].ndim))))
@@ -121,7 +121,7 @@ def segments(program: Program) -> Draft:
                 source, inner = draft.origins[step.slots[0]]
                 found = tuple([inner[a] if a is not None else None for a in through])
                 draft.origins[first] = (source, found)
-            continue
+                continue
         shape = entry.outs[0].shape if claimed(entry) else None
         unit = Unit(number, number, shape, first)
         unit.cost = entry.primitive.cost

@@ -1,0 +1,71 @@
+"""`cpu`: programs as tables of kernels, with host calls of NumPy where nothing is claimed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, final
+
+import numpy as np
+
+from proa.backends.cpu import pipeline
+from proa.backends.cpu.memory import address_of
+from proa.backends.cpu.target import target
+from proa.compile.backend import API, Device
+from proa.compile.program import Program
+from proa.graph.entry import Entry
+from proa.graph.spec import Spec
+
+
+@cache
+def device() -> Device:
+    return Device("cpu", 0, "cpu", None, str(target()))
+
+
+@final
+class CpuBuffer:
+    """A read-only array in C order, and where it lies."""
+
+    __slots__ = ("array", "spec", "address", "exported")
+
+    def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
+        self.array = array
+        self.spec = spec
+        self.address = address_of(array) if address is None else address
+        self.exported = False
+
+    @property
+    def device(self) -> Device:
+        return device()
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.array.nbytes)
+
+    def wait(self) -> None:
+        """Nothing is asynchronous here."""
+
+    def host(self) -> Any:
+        view = self.array.view()
+        view.flags.writeable = False
+        self.exported = True
+        return view
+
+
+@final
+class CpuBackend:
+    name = "cpu"
+    api = API
+    eager_compile = False
+
+    def devices(self) -> list[Device]:
+        return [device()]
+
+    def claims(self, entry: Entry) -> bool:
+        """All that has a meaning: what is not compiled is a host call."""
+        return entry.primitive.meaning is not None
+
+    def compile(self, program: Program) -> pipeline.CpuExecutable:
+        return pipeline.compiled(program, CpuBuffer)
+
+    def put(self, array: Any, spec: Spec, device: Device) -> CpuBuffer:
+        return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)

@@ -1,0 +1,126 @@
+"""Kernels as functions: IR to object code, from LLVM or from the disk, once a process."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from proa.backends.cpu import cache
+from proa.backends.cpu.emit import emit
+from proa.backends.cpu.nest import Kernel
+from proa.backends.cpu.target import Target, binding, target
+
+SYMBOL: Final = "kernel"
+
+
+@final
+class Counts:
+    """What the compiler did since the process began."""
+
+    __slots__ = ("kernels", "objects_emitted", "objects_loaded", "emit_seconds")
+
+    def __init__(self) -> None:
+        self.kernels = 0
+        self.objects_emitted = 0
+        self.objects_loaded = 0
+        self.emit_seconds = 0.0
+
+
+counts: Final = Counts()
+
+
+@final
+class Engine:
+    """LLVM's linker in this process, and every kernel that it holds: by structure, never by size.
+
+    A kernel is a pair of functions on addresses; the first releases the interpreter's lock, the
+    second, for little work, does not.
+    """
+
+    def __init__(self, machine: Target) -> None:
+        llvm = binding()
+        self.machine = machine
+        self.table: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
+        self.lock = threading.Lock()
+        self.code = llvm.Target.from_triple(machine.triple).create_target_machine(
+            cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="default"
+        )
+        self.linker = llvm.create_lljit_compiler(self.code)
+        self.kept: list[Any] = []
+        self.version = ".".join(map(str, llvm.llvm_version_info))
+
+    def find(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
+        found = self.table.get(kernel.key)
+        if found is None:
+            with self.lock:
+                found = self.table.get(kernel.key)
+                if found is None:
+                    found = self.table[kernel.key] = self._make(kernel)
+        return found
+
+    def _make(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
+        machine = self.machine
+        name = cache.name_of(
+            kernel.key, machine.triple, machine.cpu, machine.features, self.version
+        )
+        object_ = cache.load(name)
+        if object_ is None:
+            object_ = self.emitted(kernel)
+            cache.save(name, object_)
+        else:
+            counts.objects_loaded += 1
+        counts.kernels += 1
+        return self._linked(object_, 1 + len(kernel.operands) + len(kernel.results))
+
+    def emitted(self, kernel: Kernel) -> bytes:
+        """The object code of a kernel, made by LLVM."""
+        start = time.perf_counter()
+        module = binding().parse_assembly(emit(kernel, SYMBOL, self.machine))
+        object_: bytes = self.code.emit_object(module)
+        counts.objects_emitted += 1
+        counts.emit_seconds += time.perf_counter() - start
+        return object_
+
+    def assembly(self, kernel: Kernel) -> str:
+        module = binding().parse_assembly(emit(kernel, SYMBOL, self.machine))
+        return str(self.code.emit_assembly(module))
+
+    def _linked(
+        self, object_: bytes, pointers: int
+    ) -> tuple[Callable[..., None], Callable[..., None]]:
+        builder = binding().JITLibraryBuilder().add_object_img(object_).add_current_process()
+        tracker = builder.export_symbol(SYMBOL).link(self.linker, f"kernel{len(self.kept)}")
+        self.kept.append(tracker)
+        address = tracker[SYMBOL]
+        types = [ctypes.c_size_t] * pointers
+        free: Any = ctypes.CFUNCTYPE(None, *types)(address)
+        held: Any = ctypes.PYFUNCTYPE(None, *types)(address)
+        return free, held
+
+
+_ENGINE: Final[list[Engine]] = []
+_LOCK: Final = [threading.Lock()]
+
+
+def engine() -> Engine:
+    """The engine of this process, made when first asked for."""
+    if not _ENGINE:
+        with _LOCK[0]:
+            if not _ENGINE:
+                _ENGINE.append(Engine(target()))
+                cache.trim()
+    return _ENGINE[0]
+
+
+def _after_fork() -> None:
+    """Another thread may have held a lock when this process was forked."""
+    _LOCK[0] = threading.Lock()
+    for made in _ENGINE:
+        made.lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,62 @@
+"""The compiler as data: an ordered list of named passes from a Program to what runs it.
+
+| pass | gives |
+| --- | --- |
+| segments | units: host calls, views, single elementwise steps |
+| fuse | units of many steps |
+| nest | kernels, described by structure, and what each is called with |
+| ir | the text of kernels (only written where somebody asks to see it) |
+| object | kernels as functions: from this process, from the disk, or from LLVM |
+
+`PROA_SHOW=fuse` prints what a pass gives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from proa.backends.cpu.emit import emit
+from proa.backends.cpu.engine import engine
+from proa.backends.cpu.executable import CpuExecutable
+from proa.backends.cpu.fuse import fuse, segments
+from proa.backends.cpu.nest import Call, Nests, nest
+from proa.compile.program import Program
+from proa.config import config
+
+
+def ir(nests: Nests) -> Nests:
+    """Nothing changes: text is made of a kernel when it is asked for."""
+    return nests
+
+
+def objects(nests: Nests) -> Nests:
+    """Every kernel is there when the program is."""
+    for action in nests.actions:
+        if type(action) is Call and not action.is_empty:
+            engine().find(action.kernel)
+    return nests
+
+
+PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
+    ("segments", segments), ("fuse", fuse), ("nest", nest), ("ir", ir), ("object", objects),
+]  # fmt: skip
+
+
+def compiled(program: Program, buffer: Any) -> CpuExecutable:
+    """All passes in order."""
+    state: Any = program
+    for name, one in PASSES:
+        state = one(state)
+        if name in config.show:
+            print(f"# {name}\n{shown(name, state)}")
+    return CpuExecutable(state, buffer)
+
+
+def shown(name: str, state: Any) -> str:
+    if name not in ("ir", "object"):
+        return str(state.show())
+    kernels = {a.kernel.key: a.kernel for a in state.actions if type(a) is Call}
+    if name == "ir":
+        return "\n".join(emit(k, "kernel", engine().machine) for k in kernels.values())
+    return "\n".join(engine().assembly(k) for k in kernels.values())
