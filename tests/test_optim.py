@@ -212,10 +212,14 @@ def test_one_node_a_step(name, monkeypatch):
         set_grad(p, pa.ones(p.shape))
     entries = []
     kind = type(thread.state)
-    emit = kind.emit
-    monkeypatch.setattr(
-        kind, "emit", lambda self, e, i: entries.append(e.primitive.name) or emit(self, e, i)
-    )
+    for method in ("emit", "record"):
+        original = getattr(kind, method)
+
+        def noted(self, entry, inputs, original=original):
+            entries.append(entry.primitive.name)
+            return original(self, entry, inputs)
+
+        monkeypatch.setattr(kind, method, noted)
     opt.step()
     opt.step()
     assert entries == ["call", "call"]
