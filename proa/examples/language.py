@@ -29,7 +29,7 @@ from proa.examples.text import bpe, corpus, ngram
 PICTURE: Final = "curves.png"
 PROMPTS: Final = ("def ", "import ", "class ")
 PROBE: Final = 8
-JUDGED: Final = 4
+JUDGED: Final = 8
 
 
 # The story.

@@ -51,17 +51,17 @@ def _mul(x: Vector, y: Vector, entry: Entry) -> Vector:
 
 
 def _maximum(x: Vector, y: Vector, entry: Entry) -> Vector:
-    """NaN if either is; y where both are zeros."""
+    """NaN if either is. Of two zeros y, in float16 x, as NumPy has it."""
     if x.type == "i1":
         return x | y
-    found = select(x > y, x, y)
+    found = select(x >= y if entry.ins[0].dtype is dtypes.float16 else x > y, x, y)
     return select(x.is_nan(), x, found) if x.is_float else found
 
 
 def _minimum(x: Vector, y: Vector, entry: Entry) -> Vector:
     if x.type == "i1":
         return x & y
-    found = select(x < y, x, y)
+    found = select(x <= y if entry.ins[0].dtype is dtypes.float16 else x < y, x, y)
     return select(x.is_nan(), x, found) if x.is_float else found
 
 

@@ -313,3 +313,25 @@ def guarded(call: str, machine: Target) -> list[str]:
         "  call void @llvm.x86.sse.ldmxcsr(ptr %ours)", call,
         "  call void @llvm.x86.sse.ldmxcsr(ptr %theirs)", "  ret void",
     ]  # fmt: skip
+
+
+def control_word(machine: Target) -> str:
+    """A module with `enter`, which sets the control word and returns what it was, and `leave`."""
+    return f"""target triple = "{machine.triple}"
+define i32 @enter() {{
+  %word = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %word)
+  %theirs = load i32, ptr %word
+  store i32 {CONTROL}, ptr %word
+  call void @llvm.x86.sse.ldmxcsr(ptr %word)
+  ret i32 %theirs
+}}
+define void @leave(i32 %theirs) {{
+  %word = alloca i32
+  store i32 %theirs, ptr %word
+  call void @llvm.x86.sse.ldmxcsr(ptr %word)
+  ret void
+}}
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+"""

@@ -6,11 +6,12 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, final
 
 from proa.backends.cpu import cache
-from proa.backends.cpu.emit import emit
+from proa.backends.cpu.emit import control_word, emit
 from proa.backends.cpu.nest import Kernel
 from proa.backends.cpu.target import Target, binding, target
 
@@ -52,6 +53,7 @@ class Engine:
         self.linker = llvm.create_lljit_compiler(self.code)
         self.kept: list[Any] = []
         self.version = ".".join(map(str, llvm.llvm_version_info))
+        self.modes = self._control()
 
     def find(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
         found = self.table.get(kernel.key)
@@ -61,6 +63,31 @@ class Engine:
                 if found is None:
                     found = self.table[kernel.key] = self._make(kernel)
         return found
+
+    def _control(self) -> tuple[Callable[[], int], Callable[[int], None]] | None:
+        """(enter, leave): sets the floating-point control word and gives back the caller's."""
+        if not self.machine.is_x86:
+            return None
+        module = binding().parse_assembly(control_word(self.machine))
+        builder = binding().JITLibraryBuilder().add_object_img(self.code.emit_object(module))
+        tracker = builder.export_symbol("enter").export_symbol("leave").link(self.linker, "control")
+        self.kept.append(tracker)
+        enter: Any = ctypes.PYFUNCTYPE(ctypes.c_int)(tracker["enter"])
+        leave: Any = ctypes.PYFUNCTYPE(None, ctypes.c_int)(tracker["leave"])
+        return enter, leave
+
+    @contextmanager
+    def strict(self) -> Iterator[None]:
+        """Host calls compute as kernels do: denormals kept, rounded to nearest."""
+        if self.modes is None:
+            yield
+            return
+        enter, leave = self.modes
+        theirs = enter()
+        try:
+            yield
+        finally:
+            leave(theirs)
 
     def _make(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
         machine = self.machine

@@ -152,7 +152,7 @@ class CpuExecutable:
         slots += [(c, address_of(c)) for c in self.constants]
         slots += [None] * (self.count - len(slots))
         if self.quiet:
-            with np.errstate(all="ignore"):
+            with np.errstate(all="ignore"), engine().strict():
                 self._run(slots)
         else:
             self._run(slots)

@@ -189,6 +189,7 @@ def _call(nests: Nests, unit: Unit) -> Call:
     shape: Any = unit.shape
     numbers: dict[Any, int] = {}  # (slot, map) of an operand -> its number
     strides: list[list[int]] = []
+    moves: list[bool] = []  # of each operand: whether it would move along a last axis
     where: list[tuple[int, int]] = []
     nodes: list[tuple[Entry, list[Any]]] = []
     for step in unit.steps:
@@ -210,6 +211,7 @@ def _call(nests: Nests, unit: Unit) -> Call:
                 strides.append([
                     layout.strides[a] if a is not None and of.shape[a] != 1 else 0 for a in through
                 ])  # fmt: skip
+                moves.append(not through or through[-1] is not None)
             sources.append(("operand", numbers[key]))
         nodes.append((draft.entry(step), sources))
     made = {draft.first[s]: len(numbers) + i for i, s in enumerate(unit.steps)}
@@ -217,7 +219,7 @@ def _call(nests: Nests, unit: Unit) -> Call:
     dtypes = [draft.specs[source].dtype for source, _ in numbers]
     widths = [d.itemsize for d in dtypes] + [draft.specs[s].dtype.itemsize for s in results]
     strides += [list(contiguous(shape, w)) for w in widths[len(dtypes) :]]
-    table, patterns = _collapsed(shape, strides, widths)
+    table, patterns = _collapsed(shape, strides, [w if m else 0 for w, m in zip(widths, [*moves, *[True] * len(results)], strict=True)], widths)
     operands = tuple(zip(dtypes, patterns, strict=False))
     plain = [
         (entry, tuple([made[s] if kind == "node" else s for kind, s in sources]))
@@ -228,10 +230,11 @@ def _call(nests: Nests, unit: Unit) -> Call:
 
 
 def _collapsed(
-    shape: tuple[int, ...], strides: list[list[int]], widths: list[int]
+    shape: tuple[int, ...], strides: list[list[int]], alone: list[int], widths: list[int]
 ) -> tuple[tuple[int, ...], list[str]]:
     """The table of a call, (outer axes, inner size, inner strides, then for each outer axis from
-    the inside its size and strides), and the pattern of each operand."""
+    the inside its size and strides), and the pattern of each operand. `alone` are the strides that
+    a single element is called with, so that its kernel is that of many."""
     axes = [(n, [s[i] for s in strides]) for i, n in enumerate(shape) if n != 1]
     merged: list[tuple[int, list[int]]] = []
     for n, steps in reversed(axes):
@@ -242,7 +245,7 @@ def _collapsed(
         else:
             merged.append((n, steps))
     if not merged:
-        merged = [(1, list(widths))]
+        merged = [(1, alone)]
     size, steps = merged[0]
     patterns = [{w: "u", 0: "s"}.get(s, "g") for s, w in zip(steps, widths, strict=True)]
     table = [len(merged) - 1, size, *steps]
