@@ -71,14 +71,25 @@ def test_the_next_batch_is_a_boundary() -> None:
 
 
 def test_the_budget_warns_once_with_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from proa.record.live import thread
+    from proa.config import config
 
-    thread.state.limit = 500
+    monkeypatch.setattr(config, "node_limit", 2000)
     with pytest.warns(RuntimeWarning, match=r"pending at .*test_recording\.py:\d+"):
         x = pa.zeros((2,))
-        for _ in range(1200):
+        for _ in range(5000):
             x = x + 1.0
-    assert x.tolist() == [1200.0, 1200.0]
+    assert x.tolist() == [5000.0, 5000.0]
+
+
+def test_the_budget_counts_what_pending_work_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from proa.record import boundary
+
+    monkeypatch.setattr(boundary, "free_bytes", lambda: 1 << 20)
+    total = pa.zeros(())
+    with pytest.warns(RuntimeWarning, match="pending"):
+        for _ in range(3000):
+            total = total + pa.asarray(np.ones(1000, np.float32)).sum()
+    assert total.item() == 3e6
 
 
 # Values without aliases.

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from proa import dtypes
-from proa.backends.memory import free_bytes
+from proa.compile.memory import free_bytes
 from proa.compile.find import default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype

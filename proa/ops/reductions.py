@@ -10,7 +10,7 @@ from proa.dtypes import int64
 from proa.errors import ShapeError, message
 from proa.graph.spec import Spec, spec
 from proa.ops.arithmetic import eq, select
-from proa.ops.families.reduction import factors_with, reduction
+from proa.ops.families.reduction import reduction
 from proa.ops.movement import broadcast
 from proa.ops.primitive import NUMERIC, REAL, Accuracy, Primitive, Sample, apply
 
@@ -77,5 +77,3 @@ argmax = reduction(
     samples=[Sample(((2, 3),), {"axes": (1,)}), Sample(((4,),), {"axes": (0,)})],
     doc="The index of the first largest element along one axis; a NaN counts as the largest.",
 )  # fmt: skip
-
-_ = factors_with

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import ref
 
 from proa.compile.backend import Device
 from proa.compile.find import default_device
+from proa.compile.memory import free_bytes
+from proa.config import config
 from proa.errors import DeviceError, JitError, message
-from proa.graph.node import SCALAR_TYPES, Node, Value, line_of
+from proa.graph.node import Node, Value, line_of
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
-from proa.record.live import CAPTURE, SPENT, State, live_handles, supply, thread
+from proa.record.live import CAPTURE, CHECK_EVERY, SPENT, State, live_handles, supply, thread
 from proa.record.replay import Plan, cache, why_new
 from proa.transforms.reverse import saving, saving_entry, without_saving
 
@@ -187,33 +190,32 @@ def _is_flat(node: Node) -> bool:
 
 
 def overflow(state: State) -> None:
-    """The last resort: dead handles are dropped first; then the pending work is computed."""
+    """The budget, the last resort: dead handles are dropped first; if more operations wait than
+    the limit, or what they hold is more than a quarter of free memory, they are computed."""
     handles = live_handles(state)
-    state.handles = [_ref(t) for t in handles]
+    state.handles = [ref(t) for t in handles]
     values = [t.value for t in handles if t.value.is_pending]
-    waiting = len(reach(values))
-    limit = max(state.limit // 2, 1)
-    if waiting < limit or state.mode & CAPTURE:
-        state.limit = len(state.handles) + max(state.limit, waiting)
+    nodes = reach(values)
+    within = len(nodes) < config.node_limit and 4 * _held_bytes(nodes, values) < free_bytes()
+    if within or state.mode & CAPTURE:
+        room = config.node_limit - len(nodes)
+        state.limit = len(handles) + max(CHECK_EVERY, min(len(nodes), room))
         return
-    node = values[-1].node
     warnings.warn(
-        f"[record] {waiting} operations were pending at {line_of(node.where)}, computed now; "
-        "try pa.sync() in the loop",
+        f"[record] {len(nodes)} operations were pending at {line_of(nodes[-1].where)}, computed "
+        "now; try pa.sync() in the loop",
         RuntimeWarning,
         stacklevel=3,
     )
     compute(())
-    from proa.config import config
-
-    state.limit = config.node_limit
+    state.limit = CHECK_EVERY
 
 
-def _ref(t: Any) -> Any:
-    import weakref
-
-    return weakref.ref(t)
+def _held_bytes(nodes: Sequence[Node], values: Sequence[Value]) -> int:
+    """What pending work keeps alive: the buffers that it reads, and results that are wanted."""
+    leaves = {id(v.buffer): v.buffer for n in nodes for v in n.inputs if v.buffer is not None}
+    held = sum(getattr(b, "nbytes", 0) for b in leaves.values())
+    return held + sum(v.spec.nbytes for v in values)
 
 
 supply(overflow=overflow)
-_ = (Plan, SCALAR_TYPES)

@@ -11,7 +11,6 @@ from types import CodeType, FrameType
 from typing import Any, Final, final
 from weakref import ref
 
-from proa.config import config
 from proa.graph.build import set_default_sink
 from proa.graph.entry import Entry
 from proa.graph.node import Node, Value, Where
@@ -20,6 +19,7 @@ from proa.graph.spec import Spec
 NO_GRAD: Final = 1
 CAPTURE: Final = 2
 DEBUG: Final = 4
+CHECK_EVERY: Final = 1024  # handles recorded between two looks at the budget
 
 _LIBRARY: Final = str(Path(__file__).parent.parent)
 inside_table: Final[dict[CodeType, bool]] = {}
@@ -65,7 +65,7 @@ class State:
         self.scope = outer.scope if outer is not None else ""
         self.capture = capture
         self.spent: list[Node] = []
-        self.limit = config.node_limit
+        self.limit = CHECK_EVERY
         self.device: Any = outer.device if outer is not None else None
         self.outer = outer
 

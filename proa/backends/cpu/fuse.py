@@ -138,7 +138,7 @@ def _map_of(entry: Entry) -> Map | None:
         axes = entry.params[1]
         found: list[Any] = [None] * len(goal)
         for i, a in enumerate(axes):
-            if source[i] == goal[a] and source[i] != 1:
+            if source[i] == goal[a]:
                 found[a] = i
         return tuple(found)
     if entry.primitive.name == "reshape":
@@ -257,12 +257,17 @@ def _edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
             ]
             back = {v: a for a, v in enumerate(producer.members[source]) if v is not None}
             through = tuple([back.get(v) if v is not None else None for v in value])
-            shape: Any = producer.shape
-            through = tuple([a if a is not None and shape[a] != 1 else None for a in through])
-            if found is not None and found != through:
+            if found is not None and not _agree(found, through, producer):
                 return None
-            found = through
+            found = through if found is None else found
     return found
+
+
+def _agree(one: Map, other: Map, producer: Unit) -> bool:
+    """Whether two maps address the same elements: axes of size 1 do not matter."""
+    shape: Any = producer.shape
+    long = [[a if a is not None and shape[a] != 1 else None for a in m] for m in (one, other)]
+    return long[0] == long[1]
 
 
 def operand_maps(draft: Draft, step: int) -> list[Map]:

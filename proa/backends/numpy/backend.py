@@ -8,7 +8,7 @@ from typing import Any, final
 
 import numpy as np
 
-from proa.backends.memory import free_bytes
+from proa.compile.memory import free_bytes
 from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device

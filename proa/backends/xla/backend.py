@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proa.backends.memory import free_bytes
+from proa.compile.memory import free_bytes
 from proa.backends.xla import elementwise, structure
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
