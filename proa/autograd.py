@@ -18,10 +18,12 @@ from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
 from proa.ops import moves
 from proa.ops import operators as op
+from proa.ops.composite.common import real
 from proa.ops.movement import reshape, zeros
 from proa.ops.primitive import apply, number_of
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
+from proa.shapes import as_list
 from proa.tensor import READ_ONLY, Tensor, derived, handle, off_tape, rebind
 from proa.transforms.jvp import forward
 from proa.transforms.reverse import reverse
@@ -274,10 +276,14 @@ def jvp(
     >>> dy.item()
     6.0
     """
+    primals, tangents = (
+        as_list("jvp", what, given)
+        for what, given in (("primals", primals), ("tangents", tangents))
+    )
     if len(primals) != len(tangents):
         raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(primals)}"))
     run = _Run("jvp", function, tuple(primals), {}, tuple(range(len(primals))))
-    given = tree.flatten(list(tangents))[0]
+    given = tree.flatten(tangents)[0]
     outs, structure = tree.flatten(run.out)
     moved = run.push(outs, given)
     return tree.unflatten(structure, run.detached(outs)), tree.unflatten(structure, moved)
@@ -294,7 +300,7 @@ class _Run:
             raise DtypeError(message(name, f"{function!r:.60}", "a function"))
         self.name = name
         self.single = isinstance(argnums, int)
-        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        numbers = [argnums] if self.single else as_list(name, "argnums", argnums)
         self.targets: list[Value] = []
         self.structures = []
         self.outer = False
@@ -302,7 +308,7 @@ class _Run:
         for i in numbers:
             if not isinstance(i, int) or not -len(args) <= i < len(args):
                 raise ArgumentError(
-                    message(name, f"argnums {argnums}", f"positions of {len(args)} arguments")
+                    message(name, f"argnums {argnums!r:.60}", f"positions of {len(args)} arguments")
                 )
             leaves, structure = tree.flatten(given[i])
             given[i] = tree.unflatten(structure, [self._track(t) for t in leaves])
@@ -372,11 +378,10 @@ def _or_zeros(found: Any, target: Value) -> Any:
 
 def _differentiable(name: str, argument: Any) -> Tensor:
     if type(argument) is not Tensor:
-        number = number_of(argument)
-        if number is None or type(number) is bool:
-            raise DtypeError(
-                message(name, f"an argument of type {type(argument).__name__}", "tensors")
-            )
+        if number_of(argument) is None:
+            given = f"an argument of type {type(argument).__name__}"
+            raise DtypeError(message(name, given, "tensors"))
+        number = real(name, "argument", argument)
         made: Tensor = op.astype(
             current_sink().constant(_array(number), _spec_of_float()), default_float()
         )

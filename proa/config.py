@@ -8,7 +8,7 @@
 | node_limit | PROA_NODE_LIMIT | 100000 | pending operations before a forced dispatch |
 | program_limit | PROA_PROGRAM_LIMIT | 512 | programs kept in the cache of structures |
 | cache_dir | PROA_CACHE_DIR | ~/.cache/proa | where caches on disk live |
-| cpu_target | PROA_CPU_TARGET | (this machine) | the processor that kernels are made for, such as x86-64-v3 |
+| cpu_target | PROA_CPU_TARGET | (this machine) | the processor to compile for: x86-64-v3 |
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from proa.ops import functions as fn
 from proa.ops import movement as mv
 from proa.ops import moves
 from proa.ops import operators as op
-from proa.ops.primitive import apply, as_number, number_of
+from proa.ops.primitive import apply, as_number, check_number, number_of
 from proa.record.live import thread
 from proa.shapes import as_shape
 from proa.tensor import Tensor, copy_of, moved
@@ -144,7 +144,10 @@ def _host(obj: Any) -> Any:
 
 def held(array: Any, target: Dtype, python: bool) -> Any:
     """The array in a dtype; ints must fit."""
-    if target.kind == "int" and python and array.dtype.kind in "iuO" and array.size:
+    if python and array.dtype.kind == "O":
+        for number in array.flat:
+            check_number("asarray", number, target)
+    if target.kind == "int" and python and array.dtype.kind in "iu" and array.size:
         low, high, info = array.min(), array.max(), dtypes.iinfo(target)
         if low < info.min or high > info.max:
             given = f"the int {low if low < info.min else high}"

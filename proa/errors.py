@@ -55,6 +55,10 @@ class FileError(ProaError, ValueError):
     """A file from outside is damaged, hostile or of another kind."""
 
 
+class MissingFile(FileError, FileNotFoundError):
+    """There is nothing at the path to read from."""
+
+
 def message(op: str, given: str, expected: str, hint: str = "") -> str:
     """The sentence of every error: `[op] given ..., expected ..., try ...`."""
     text = f"[{op}] given {given}, expected {expected}"

@@ -77,6 +77,16 @@ def as_int(op: str, what: str, n: Any) -> int:
         raise DtypeError(message(op, f"{what} {n!r:.60} ({type(n).__name__})", "an int")) from None
 
 
+def as_list(op: str, what: str, given: Any) -> list[Any]:
+    """A list of anything that can be iterated over."""
+    try:
+        rows = iter(given)
+    except TypeError:
+        given = f"{what} {given!r:.60} ({type(given).__name__})"
+        raise DtypeError(message(op, given, "a sequence")) from None
+    return list(rows)
+
+
 def as_axis(op: str, axis: Any, ndim: int) -> int:
     """A non-negative axis; negative ones count from the end."""
     n = as_int(op, "axis", axis)

@@ -437,7 +437,7 @@ def set_grad(tensor: Tensor, new: Tensor | None) -> None:
         leaf.full = False
         return
     if type(new) is not Tensor or new.shape != tensor.shape or new.dtype is not tensor.dtype:
-        given = repr(getattr(new, "value", new))
+        given = f"{getattr(new, 'value', new)!r:.80}"
         raise ArgumentError(message("grad", given, f"a tensor like {tensor.value.spec.plain}"))
     if leaf.grad is None:
         leaf.grad = Tensor(new.value)

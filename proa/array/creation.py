@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from math import ceil, inf
+from math import ceil, isfinite
 from typing import Any
 
 import numpy as np
 
 from proa import dtypes
 from proa.array.public import public
+from proa.compile.memory import need
 from proa.convert import asarray, clone, constant, filled, fitting, held, number_on
 from proa.defaults import natural_dtype, new_dtype
 from proa.dtypes import dtype as as_dtype
 from proa.dtypes import int64
-from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.errors import ArgumentError, ShapeError, message
 from proa.ops import arithmetic as ar
 from proa.ops import movement as mv
 from proa.ops import moves
 from proa.ops import operators as op
+from proa.ops.composite.common import choice, flag, real
 from proa.ops.creation import iota
 from proa.ops.primitive import apply, as_number, number_of, value_of
 from proa.record.live import thread
@@ -151,13 +153,14 @@ def arange(
     first, last, stride = given
     if stride == 0:
         raise ArgumentError(message("arange", "step 0", "a step other than 0"))
-    count = max(0, ceil((last - first) / stride)) if stride else 0
     whole = all(type(n) is int for n in given)
     target = (int64 if whole else dtypes.default_float()) if dtype is None else as_dtype(dtype)
     if not whole or target.kind != "int":
-        numbers = first + stride * np.arange(count, dtype=np.float64)
+        steps = (last - first) / stride
+        need("arange", 8 * steps)
+        numbers = first + stride * np.arange(max(0, ceil(steps)), dtype=np.float64)
         return constant(held(numbers, target, False), target, device)
-    count = len(range(first, last, stride))
+    count = max(0, -((first - last) // stride))
     for n in (first, first + stride * max(0, count - 1)):
         as_number("arange", n, target)
     found = apply(iota, (), shape=as_shape("arange", count), axis=0, dtype=int64)
@@ -171,16 +174,10 @@ def arange(
 def _plain(name: str, given: Any) -> Any:
     """A Python int or float from a real number or a tensor of one."""
     single = isinstance(given, (Tensor, np.ndarray)) and given.size == 1
-    number = given.item() if single else number_of(given)
-    if (
-        number is None
-        or isinstance(number, (bool, complex, str, bytes))
-        or number_of(number) is None
-    ):
-        raise DtypeError(message(name, f"{given!r:.60}", "a real number"))
-    if number != number or number in (inf, -inf):
+    number = given.item() if single else given
+    if not isfinite(real(name, "number", number)):
         raise ArgumentError(message(name, f"{number}", "a finite number"))
-    return number
+    return number_of(number)
 
 
 def linspace(
@@ -193,9 +190,11 @@ def linspace(
     [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     (count,) = as_shape("linspace", as_int("linspace", "num", num))
-    a, b = _plain("linspace", start), _plain("linspace", stop)
+    a, b = float(_plain("linspace", start)), float(_plain("linspace", stop))
     target = new_dtype(dtype)
-    numbers = np.linspace(a, b, count, endpoint=bool(endpoint), dtype=np.float64)
+    need("linspace", 8 * count)
+    last = flag("linspace", "endpoint", endpoint)
+    numbers = np.linspace(a, b, count, endpoint=last, dtype=np.float64)
     return constant(held(numbers, target, False), target, device)
 
 
@@ -257,8 +256,7 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
     >>> [t.tolist() for t in pa.meshgrid(pa.arange(2), pa.arange(3), indexing="ij")]
     [[[0, 0, 0], [1, 1, 1]], [[0, 1, 2], [0, 1, 2]]]
     """
-    if indexing not in ("xy", "ij"):
-        raise ArgumentError(message("meshgrid", f"indexing {indexing!r:.40}", '"xy" or "ij"'))
+    choice("meshgrid", "indexing", indexing, ("xy", "ij"))
     shapes = [value_of("meshgrid", x).spec.shape for x in arrays]
     if any(len(s) != 1 for s in shapes):
         raise ShapeError(message("meshgrid", f"shapes {shapes}", "tensors of one axis"))

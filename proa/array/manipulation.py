@@ -12,6 +12,7 @@ from proa.ops import composite as cp
 from proa.ops import functions as fn
 from proa.ops import movement as mv
 from proa.ops import moves, scans
+from proa.ops.composite.common import flag
 from proa.ops.indexing import dynamic_slice, take_along
 from proa.ops.primitive import apply, as_number, value_of
 from proa.shapes import as_axis, as_int, as_shape
@@ -172,7 +173,8 @@ def _sorted(name: str, x: Any, axis: int, descending: bool, stable: bool) -> tup
     equal elements stay in order and NaN comes last."""
     given = value_of(name, x).spec
     a = as_axis(name, axis, given.ndim)
-    if not descending:
+    flag(name, "stable", stable)
+    if not flag(name, "descending", descending):
         return apply(scans.sort, (x,), axis=a)  # type: ignore[no-any-return]
     key = fn.neg(x) if given.dtype.is_inexact else fn.not_(x)
     _, places = apply(scans.sort, (key,), axis=a)

@@ -15,6 +15,7 @@ from proa.ops import composite as cp
 from proa.ops import movement as mv
 from proa.ops import moves, products, reduce, scans
 from proa.ops import operators as op
+from proa.ops.composite.common import flag
 from proa.ops.primitive import apply, value_of
 from proa.shapes import as_axis, as_int
 from proa.tensor import Tensor
@@ -83,7 +84,7 @@ def cumulative_sum(
     elif not given.dtype.is_inexact:
         x = op.astype(x, int64 if given.dtype.signed or given.dtype is bool_ else dtypes.uint64)
     found = apply(scans.cumsum, (x,), axis=a, reverse=False)
-    if not include_initial:
+    if not flag("cumulative_sum", "include_initial", include_initial):
         return found  # type: ignore[no-any-return]
     grow = tuple([int(i == a) for i in range(given.ndim)])
     none = (0,) * given.ndim
@@ -105,6 +106,8 @@ def diff(x: Any, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = 
     x = moves.concat(around, a) if len(around) > 1 else asarray(x)
     before = (slice(None),) * a
     for _ in range(n):
+        if not x.shape[a]:  # and so it stays
+            break
         later, earlier = (getitem(x, (*before, s)) for s in (slice(1, None), slice(None, -1)))
         x = op.not_equal(later, earlier) if x.dtype is bool_ else later - earlier
     return x  # type: ignore[no-any-return]

@@ -37,7 +37,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError(
-                message("vmap", f"in_axes {in_axes}", f"one for each of {len(args)} arguments")
+                message("vmap", f"in_axes {in_axes!r:.60}", f"one for each of {len(args)} arguments")
             )
         leaves, flags, structures = _leaves(args, axes)
         count = _count(leaves, flags)
@@ -100,11 +100,12 @@ def _placed(result: Any, out_axes: Any) -> Any:
     """Results with the mapped axis where it was asked for."""
 
     def place(t: Any, axis: Any) -> Any:
-        return moves.moveaxis(t, 0, axis) if type(t) is Tensor and axis != 0 else t
+        last = as_axis("vmap", axis, t.ndim) if type(t) is Tensor else 0
+        return moves.moveaxis(t, 0, last) if last else t
 
     if isinstance(out_axes, (tuple, list)):
         if not isinstance(result, (tuple, list)) or len(result) != len(out_axes):
-            raise ArgumentError(message("vmap", f"out_axes {out_axes}", "one for each result"))
+            raise ArgumentError(message("vmap", f"out_axes {out_axes!r:.60}", "one a result"))
         return tuple(
             [tree.map(lambda t, a=a: place(t, a), r) for r, a in zip(result, out_axes, strict=True)]
         )

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from proa.errors import OutOfMemory, message
+
 ENOUGH = 1 << 62
+SMALL = 1 << 22
 
 
 def free_bytes() -> int:
     """Bytes that may still be allocated; very many where the system does not tell."""
     return min(_machine(), _group())
+
+
+def need(op: str, nbytes: float) -> None:
+    """Refuses an array on the host that does not fit, before it is asked for."""
+    if nbytes > SMALL and nbytes > (free := free_bytes()):
+        given = f"a result of {nbytes:,} bytes"
+        raise OutOfMemory(message(op, given, f"at most the {free:,} bytes that are free"))
 
 
 def _machine() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, final
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from proa.data.order import permutation, words_of
 from proa.errors import ArgumentError, DtypeError, IndexingError, ShapeError, message
 from proa.ops.primitive import number_of
-from proa.shapes import as_int
+from proa.shapes import as_int, as_list
 from proa.tensor import Tensor
 
 
@@ -59,8 +59,8 @@ class Subset:
     """The items of a dataset at these indices, in this order."""
 
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset = indexed("Subset", "a dataset", dataset)
         count = len(dataset)
-        self.dataset = dataset
         self.indices = np.array([_inside("Subset", i, count) for i in indices], np.int64)
 
     def __len__(self) -> int:
@@ -77,8 +77,8 @@ def random_split(
 
     The order comes from `generator`, from `seed`, or from the default generator.
     """
-    total = len(dataset)
-    counts = _counts(list(lengths), total)
+    total = len(indexed("random_split", "a dataset", dataset))
+    counts = _counts(as_list("random_split", "lengths", lengths), total)
     order = permutation(words_of("random_split", generator, seed), total)
     ends = np.cumsum(counts)
     return [Subset(dataset, order[end - n : end]) for n, end in zip(counts, ends, strict=True)]
@@ -110,6 +110,20 @@ def _inside(op: str, index: Any, count: int) -> int:
             message(op, f"index {i} of {count} items", f"-{count} <= index < {count}")
         )
     return i % count
+
+
+def indexed(op: str, what: str, given: Any) -> Any:
+    """An argument that has a length n and takes the ints below n as an index."""
+    kind = type(given)
+    if not hasattr(kind, "__len__") or not hasattr(kind, "__getitem__"):
+        text = f"{what} of type {kind.__name__}"
+        raise DtypeError(message(op, text, "one with len and an index"))
+    if is_array(given) and given.ndim == 0:
+        raise ShapeError(message(op, f"{what} of 0 axes", "at least 1"))
+    if isinstance(given, Mapping) and any(i not in given for i in range(len(given))):
+        text = f"{what} with the keys {list(given)!r:.60}"
+        raise ArgumentError(message(op, text, "the keys 0, 1, 2, ..."))
+    return given
 
 
 def is_array(thing: Any) -> bool:

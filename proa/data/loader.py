@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from proa import dtypes
 from proa.compile.find import default_device
-from proa.data.dataset import TensorDataset, host, is_array
+from proa.data.dataset import TensorDataset, host, indexed, is_array
 from proa.data.order import (
     Words,
     drawn,
@@ -26,6 +26,8 @@ from proa.record.boundary import compute
 from proa.record.live import thread
 from proa.shapes import as_int
 from proa.tensor import Tensor, put
+
+DEPTH_LIMIT: Final = 200
 
 
 @final
@@ -161,14 +163,7 @@ class DataLoader:
 def _dataset(given: Any) -> Any:
     if isinstance(given, tuple) and given and all(map(is_array, given)):
         return TensorDataset(*given)
-    if not hasattr(given, "__len__") or not hasattr(given, "__getitem__"):
-        kind = type(given).__name__
-        raise DtypeError(
-            message("DataLoader", f"a dataset of type {kind}", "one with len and an index")
-        )
-    if is_array(given) and given.ndim == 0:
-        raise ShapeError(message("DataLoader", "an array of 0 axes", "at least 1"))
-    return given
+    return indexed("DataLoader", "a dataset", given)
 
 
 def _checked_words(name: str, given: Any) -> Words | None:
@@ -230,6 +225,15 @@ def collate(items: Sequence[Any]) -> Any:
     >>> collate([(1, "a"), (2, "b")])[1]
     ['a', 'b']
     """
+    if not len(indexed("collate", "items", items)):
+        raise ArgumentError(message("collate", "no items", "at least one"))
+    return _collated(items, 0)
+
+
+def _collated(items: Sequence[Any], depth: int) -> Any:
+    if depth > DEPTH_LIMIT:
+        given = f"more than {DEPTH_LIMIT} levels"
+        raise ArgumentError(message("collate", given, "items without cycles"))
     first = items[0]
     if is_array(first) or isinstance(first, np.generic):
         return _stacked(items)
@@ -242,13 +246,13 @@ def collate(items: Sequence[Any]) -> Any:
             raise ArgumentError(
                 message("collate", "dicts with other keys", f"the keys {list(first)!r:.80}")
             )
-        return {k: collate([i[k] for i in items]) for k in first}
+        return {k: _collated([i[k] for i in items], depth + 1) for k in first}
     if isinstance(first, (tuple, list)):
         if any(not isinstance(i, (tuple, list)) or len(i) != len(first) for i in items):
             raise ArgumentError(
                 message("collate", "items of other lengths", f"{len(first)} parts each")
             )
-        columns = [collate([i[k] for i in items]) for k in range(len(first))]
+        columns = [_collated([i[k] for i in items], depth + 1) for k in range(len(first))]
         if hasattr(first, "_fields"):
             return type(first)(*columns)
         return tuple(columns) if isinstance(first, tuple) else columns

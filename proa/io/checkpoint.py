@@ -23,7 +23,7 @@ import numpy as np
 
 from proa import dtypes
 from proa.dtypes import Dtype
-from proa.errors import ArgumentError, DtypeError, FileError, message
+from proa.errors import ArgumentError, DtypeError, FileError, MissingFile, message
 from proa.io.atomic import replaced, sync_folder, target_of
 from proa.io.safetensors import METADATA, load_file, open_regular, save_file, strict_json
 from proa.tensor import Tensor
@@ -268,7 +268,7 @@ def _open_inside(folder: Path, name: str) -> Any:
     """A regular file of this folder itself: links, which may lead out of it, are refused."""
     path = folder / name
     if not folder.is_dir():
-        raise FileNotFoundError(message("load", f"{folder}", "the folder of a checkpoint"))
+        raise MissingFile(message("load", f"{folder}", "the folder of a checkpoint"))
     if not path.exists() and not path.is_symlink():
         raise _refused(folder, f"no {name} in it")
     if not stat.S_ISREG(os.lstat(path).st_mode):

@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import numpy as np
 
 from proa import dtypes
-from proa.compile.memory import free_bytes
 from proa.compile.find import default_device
 from proa.compile.find import device as as_device
+from proa.compile.memory import free_bytes
 from proa.dtypes import Dtype
-from proa.errors import ArgumentError, DtypeError, FileError, message
+from proa.errors import ArgumentError, DtypeError, FileError, MissingFile, message
 from proa.graph.spec import spec
 from proa.io.atomic import replaced, target_of
 from proa.record.live import thread
@@ -159,7 +159,11 @@ def load_metadata(path: Any) -> dict[str, str]:
 
 def open_regular(op: str, path: Path) -> BinaryIO:
     """Opens a regular file for reading; a pipe or device, which could hang, is refused."""
-    number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+    try:
+        number = os.open(path, flags)
+    except FileNotFoundError:
+        raise MissingFile(message(op, f"{path}, where nothing is", "a file")) from None
     if not stat.S_ISREG(os.fstat(number).st_mode):
         os.close(number)
         raise FileError(message(op, f"{path}, which is no regular file", "a file"))

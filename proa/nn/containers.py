@@ -8,7 +8,7 @@ from typing import Any, Self
 from proa.errors import DtypeError, IndexingError, message
 from proa.nn.module import Module
 from proa.nn.parameter import Parameter, is_parameter
-from proa.shapes import as_int
+from proa.shapes import as_int, as_list
 from proa.tensor import Tensor
 
 
@@ -61,7 +61,7 @@ class _Numbered(Module):
 
     def extend(self, modules: Iterable[Module]) -> Self:
         """Adds parts at the end."""
-        for module in list(modules):
+        for module in as_list(type(self).__name__, "modules", modules):
             self.append(module)
         return self
 
@@ -92,6 +92,12 @@ class Sequential(_Numbered):
             return
         for i, part in enumerate(parts):
             self.add_module(str(i), part)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Adds a part by name."""
+        if module is None:
+            raise DtypeError(message("Sequential", f"None for the part `{name}`", "a Module"))
+        super().add_module(name, module)
 
     def forward(self, x: Any) -> Any:
         for part in self._modules.values():
@@ -166,8 +172,11 @@ class ModuleDict(_Uncalled):
 
     def update(self, modules: Any) -> None:
         """Adds the parts of a mapping, or of (name, module) pairs."""
-        for name, module in modules.items() if hasattr(modules, "items") else modules:
-            self[name] = module
+        rows = modules.items() if hasattr(type(modules), "items") else modules
+        for row in as_list("ModuleDict", "modules", rows):
+            if not isinstance(row, (tuple, list)) or len(row) != 2:
+                raise DtypeError(message("ModuleDict", f"{row!r:.60}", "pairs (name, module)"))
+            self[row[0]] = row[1]
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._modules:
@@ -242,6 +251,6 @@ class ParameterList(Module):
 
     def extend(self, parameters: Iterable[Any]) -> Self:
         """Adds parameters at the end."""
-        for parameter in list(parameters):
+        for parameter in as_list("ParameterList", "parameters", parameters):
             self.append(parameter)
         return self

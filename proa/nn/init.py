@@ -12,14 +12,16 @@ from typing import Any, Final
 import numpy as np
 
 from proa import random
+from proa.compile.memory import need
 from proa.dtypes import float32, int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
 from proa.ops import functions as fn
 from proa.ops import moves
 from proa.ops import operators as op
+from proa.ops.composite.common import choice, real
 from proa.ops.creation import iota
-from proa.ops.primitive import apply, number_of
+from proa.ops.primitive import apply, check_number, number_of
 from proa.ops.scans import sort
 from proa.shapes import as_int
 from proa.tensor import Tensor, moved, no_grad, put, rebind
@@ -39,14 +41,10 @@ def calculate_gain(nonlinearity: str, param: Any = None) -> float:
     >>> nn.init.calculate_gain("tanh")
     1.6666666666666667
     """
+    choice("calculate_gain", "nonlinearity", nonlinearity, (*_GAINS, "leaky_relu"))
     if nonlinearity == "leaky_relu":
-        slope = number_of(0.01 if param is None else param)
-        if slope is None or isinstance(slope, (bool, complex)):
-            raise ArgumentError(message("calculate_gain", f"slope {param!r:.40}", "a number"))
+        slope = real("calculate_gain", "param", 0.01 if param is None else param, -1e150, 1e150)
         return sqrt(2.0 / (1 + slope**2))
-    if nonlinearity not in _GAINS:
-        expected = "one of " + ", ".join([*_GAINS, "leaky_relu"])
-        raise ArgumentError(message("calculate_gain", f"{nonlinearity!r:.40}", expected))
     return _GAINS[nonlinearity]
 
 
@@ -97,6 +95,7 @@ def uniform_(tensor: Any, a: float = 0.0, b: float = 1.0, generator: Any = None)
     True
     """
     _float("uniform_", tensor)
+    a, b = real("uniform_", "a", a), real("uniform_", "b", b)
     if not a <= b:
         raise ArgumentError(message("uniform_", f"a {a!r:.40} and b {b!r:.40}", "a <= b"))
     return _set(tensor, _drawn(random.uniform, tensor, generator, a, b))
@@ -111,8 +110,7 @@ def normal_(tensor: Any, mean: float = 0.0, std: float = 1.0, generator: Any = N
     (2, 3)
     """
     _float("normal_", tensor)
-    if not std >= 0:
-        raise ArgumentError(message("normal_", f"std {std!r:.40}", "at least 0"))
+    std = real("normal_", "std", std, 0.0)
     return _set(tensor, _drawn(random.normal, tensor, generator, mean, std))
 
 
@@ -129,6 +127,10 @@ def trunc_normal_(
     True
     """
     _float("trunc_normal_", tensor)
+    mean, std, a, b = (
+        real("trunc_normal_", name, given)
+        for name, given in (("mean", mean), ("std", std), ("a", a), ("b", b))
+    )
     if not (std > 0 and a < b):
         given = f"std {std!r:.40}, a {a!r:.40}, b {b!r:.40}"
         raise ArgumentError(message("trunc_normal_", given, "std > 0 and a < b"))
@@ -175,7 +177,12 @@ def constant_(tensor: Any, val: float) -> Any:
     """
     if type(tensor) is not Tensor:
         _float("constant_", tensor)
-    array = np.full(tensor.shape, number_of(val), tensor.dtype.numpy)
+    number = number_of(val)
+    if number is None:
+        raise DtypeError(message("constant_", f"`val` {val!r:.60}", "a number"))
+    check_number("constant_", number, tensor.dtype)
+    need("constant_", tensor.nbytes)
+    array = np.full(tensor.shape, number, tensor.dtype.numpy)
     rebind(tensor, put(array, spec(tensor.shape, tensor.dtype), tensor.device).value)
     return tensor
 
@@ -207,6 +214,7 @@ def eye_(tensor: Any) -> Any:
     """
     if _float("eye_", tensor).ndim != 2:
         raise ShapeError(message("eye_", f"shape {tensor.shape}", "2 axes"))
+    need("eye_", 8 * tensor.size)
     return _fixed(tensor, np.eye(*tensor.shape))
 
 
@@ -227,6 +235,7 @@ def dirac_(tensor: Any, groups: int = 1) -> Any:
         raise ArgumentError(
             message("dirac_", f"{groups} groups of {shape[0]} outputs", "a divisor")
         )
+    need("dirac_", 8 * tensor.size)
     array, each = np.zeros(shape), shape[0] // groups
     centre = tuple([n // 2 for n in shape[2:]])
     for group in range(groups):
@@ -243,13 +252,14 @@ def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: Any = None) -> An
     >>> bool((abs(nn.init.xavier_uniform_(pa.zeros((3, 3)))) <= 1.0).all())
     True
     """
-    bound = gain * sqrt(6.0 / sum(fans(tensor)))
+    bound = real("xavier_uniform_", "gain", gain) * sqrt(6.0 / sum(fans(tensor)))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any:
     """Normal with deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    return normal_(tensor, 0.0, gain * sqrt(2.0 / sum(fans(tensor))), generator)
+    std = real("xavier_normal_", "gain", gain) * sqrt(2.0 / sum(fans(tensor)))
+    return normal_(tensor, 0.0, std, generator)
 
 
 def kaiming_uniform_(
@@ -277,8 +287,8 @@ def kaiming_normal_(
 
 
 def _kaiming(tensor: Any, a: float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ArgumentError(message("kaiming", f"mode {mode!r:.40}", "'fan_in' or 'fan_out'"))
+    choice("kaiming", "mode", mode, ("fan_in", "fan_out"))
+    real("kaiming", "a", a)
     fan = fans(tensor)[mode == "fan_out"]
     if not fan:
         raise ShapeError(message("kaiming", f"shape {tensor.shape}", f"a {mode} of at least 1"))
@@ -296,6 +306,7 @@ def orthogonal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any:
     '1.000'
     """
     shape = _float("orthogonal_", tensor).shape
+    gain = real("orthogonal_", "gain", gain)
     if len(shape) < 2:
         raise ShapeError(message("orthogonal_", f"shape {shape}", "at least 2 axes"))
     rows, columns = shape[0], prod(shape[1:])
@@ -314,9 +325,9 @@ def sparse_(tensor: Any, sparsity: float, std: float = 0.01, generator: Any = No
     [3, 3, 3]
     """
     shape = _float("sparse_", tensor).shape
-    if len(shape) != 2 or not 0 <= sparsity <= 1:
-        given = f"shape {shape} and sparsity {sparsity!r:.40}"
-        raise ArgumentError(message("sparse_", given, "2 axes and a share from 0 to 1"))
+    if len(shape) != 2:
+        raise ShapeError(message("sparse_", f"shape {shape}", "2 axes"))
+    sparsity = real("sparse_", "sparsity", sparsity, 0.0, 1.0)
     keys = _drawn(random.uniform, tensor, generator, dtype=float32)
     order = apply(sort, (keys,), axis=0)[1]
     place = apply(sort, (order,), axis=0)[1]

@@ -12,7 +12,7 @@ from proa.nn.module import Module
 from proa.nn.parameter import check_input, new_parameter
 from proa.ops import moves
 from proa.ops.primitive import value_of
-from proa.shapes import as_axis, as_int
+from proa.shapes import as_axis, as_int, as_list
 
 
 def positive(name: str, what: str, n: Any, least: int = 1) -> int:
@@ -172,7 +172,8 @@ class Unflatten(Module):
     def __init__(self, dim: int, unflattened_size: Any) -> None:
         super().__init__()
         self.dim = as_int("Unflatten", "dim", dim)
-        self.unflattened_size = tuple(unflattened_size)
+        sizes = as_list("Unflatten", "unflattened_size", unflattened_size)
+        self.unflattened_size = tuple([as_int("Unflatten", "size", n) for n in sizes])
 
     def forward(self, x: Any) -> Any:
         shape = value_of("Unflatten", x).spec.shape

@@ -7,26 +7,17 @@ from typing import Any
 import numpy as np
 
 from proa.dtypes import int64
-from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.errors import ArgumentError, ShapeError, message
 from proa.graph.spec import spec
 from proa.nn import functional as F  # noqa: N812
 from proa.nn import init
 from proa.nn.linear import positive
 from proa.nn.module import Module
 from proa.nn.parameter import check_input, hold, new_parameter, new_zeros
-from proa.ops.primitive import number_of, value_of
+from proa.ops.composite.common import flag, real
+from proa.ops.primitive import value_of
 from proa.shapes import Shape, as_shape
 from proa.tensor import put
-
-
-def _number(name: str, what: str, given: Any, low: float = 0.0) -> float:
-    """A float attribute: a Python number of at least `low`."""
-    number = number_of(given)
-    if number is None or isinstance(number, (bool, complex)):
-        raise DtypeError(message(name, f"{what} {given!r:.40}", "a number"))
-    if not number >= low:
-        raise ArgumentError(message(name, f"{what} {number!r}", f"at least {low}"))
-    return float(number)
 
 
 def _normalized(name: str, given: Any) -> Shape:
@@ -56,8 +47,8 @@ class LayerNorm(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         shape = self.normalized_shape = _normalized("LayerNorm", normalized_shape)
-        self.eps = _number("LayerNorm", "eps", eps)
-        self.elementwise_affine = bool(elementwise_affine)
+        self.eps = real("LayerNorm", "eps", eps, 0.0)
+        self.elementwise_affine = flag("LayerNorm", "elementwise_affine", elementwise_affine)
         there = self.elementwise_affine
         self.register_parameter("weight", new_parameter(shape, dtype, device) if there else None)
         self.register_parameter(
@@ -106,8 +97,8 @@ class RMSNorm(Module):
     ) -> None:  # fmt: skip
         super().__init__()
         shape = self.normalized_shape = _normalized("RMSNorm", normalized_shape)
-        self.eps = None if eps is None else _number("RMSNorm", "eps", eps)
-        self.elementwise_affine = bool(elementwise_affine)
+        self.eps = None if eps is None else real("RMSNorm", "eps", eps, 0.0)
+        self.elementwise_affine = flag("RMSNorm", "elementwise_affine", elementwise_affine)
         there = self.elementwise_affine
         self.register_parameter("weight", new_parameter(shape, dtype, device) if there else None)
         self.reset_parameters()
@@ -140,10 +131,10 @@ class _BatchNorm(Module):
         super().__init__()
         name = type(self).__name__
         self.num_features = positive(name, "num_features", num_features)
-        self.eps = _number(name, "eps", eps)
-        self.momentum = None if momentum is None else _number(name, "momentum", momentum)
-        self.affine = bool(affine)
-        self.track_running_stats = bool(track_running_stats)
+        self.eps = real(name, "eps", eps, 0.0)
+        self.momentum = None if momentum is None else real(name, "momentum", momentum, 0.0)
+        self.affine = flag(name, "affine", affine)
+        self.track_running_stats = flag(name, "track_running_stats", track_running_stats)
         shape = (num_features,)
         self.register_parameter("weight", new_parameter(shape, dtype, device) if affine else None)
         self.register_parameter("bias", new_parameter(shape, dtype, device) if affine else None)
@@ -264,8 +255,8 @@ class GroupNorm(Module):
         if num_channels % num_groups:
             given = f"{num_groups} groups of {num_channels} channels"
             raise ArgumentError(message("GroupNorm", given, "a divisor"))
-        self.eps = _number("GroupNorm", "eps", eps)
-        self.affine = bool(affine)
+        self.eps = real("GroupNorm", "eps", eps, 0.0)
+        self.affine = flag("GroupNorm", "affine", affine)
         shape = (num_channels,)
         self.register_parameter("weight", new_parameter(shape, dtype, device) if affine else None)
         self.register_parameter("bias", new_parameter(shape, dtype, device) if affine else None)

@@ -9,6 +9,7 @@ import numpy as np
 from proa import dtypes
 from proa.compile.find import default_device
 from proa.compile.find import device as as_device
+from proa.compile.memory import need
 from proa.dtypes import bfloat16, float16, float32
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, message
@@ -72,7 +73,9 @@ def new_zeros(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> 
     """A computed tensor of zeros, that `nn.init` or a checkpoint fills."""
     of = dtypes.default_float() if dtype is None else as_dtype(dtype)
     where = thread.state.device or default_device() if device is None else as_device(device)
-    return put(np.zeros(shape, of.numpy), spec(shape, of), where)
+    made = spec(shape, of)
+    need("zeros", made.nbytes)
+    return put(np.zeros(shape, of.numpy), made, where)
 
 
 def hold(handle: Tensor, new: Tensor) -> None:

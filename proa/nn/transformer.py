@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from inspect import signature
+from typing import Any, Final
 
-from proa.errors import ArgumentError, message
+from proa.errors import ArgumentError, DtypeError, message
 from proa.nn import functional as F  # noqa: N812
 from proa.nn.attention import MultiheadAttention
 from proa.nn.containers import ModuleList
@@ -14,6 +15,7 @@ from proa.nn.linear import Linear, positive
 from proa.nn.module import Module
 from proa.nn.norm import LayerNorm
 
+MOST_LAYERS: Final = 1 << 16
 _ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu}
 
 
@@ -156,6 +158,22 @@ class TransformerDecoderLayer(_Layer):
         return self._step(x, self.norm3, self.dropout3, self._feed_forward)
 
 
+def _copies(name: str, layer: Any, num_layers: Any, arguments: int) -> ModuleList:
+    """Copies of a layer whose `forward` takes so many arguments."""
+    count = positive(name, "num_layers", num_layers)
+    if count > MOST_LAYERS:
+        raise ArgumentError(message(name, f"num_layers {count}", f"at most {MOST_LAYERS}"))
+    if not isinstance(layer, Module):
+        raise DtypeError(message(name, f"a layer of type {type(layer).__name__}", "a Module"))
+    try:
+        signature(layer.forward).bind(*[None] * arguments)
+    except TypeError as error:
+        given = f"a {type(layer).__name__} ({error})"
+        expected = f"a layer whose forward takes {arguments} arguments"
+        raise ArgumentError(message(name, given, expected)) from None
+    return ModuleList([copy.deepcopy(layer) for _ in range(count)])
+
+
 class TransformerEncoder(Module):
     """`num_layers` copies of an encoder layer, one after the other, and a norm at the end if given.
 
@@ -174,8 +192,8 @@ class TransformerEncoder(Module):
         enable_nested_tensor: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.num_layers = positive("TransformerEncoder", "num_layers", num_layers)
-        self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
+        self.layers = _copies("TransformerEncoder", encoder_layer, num_layers, 4)
+        self.num_layers = len(self.layers)
         self.norm = norm
 
     def forward(
@@ -201,8 +219,8 @@ class TransformerDecoder(Module):
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__()
-        self.num_layers = positive("TransformerDecoder", "num_layers", num_layers)
-        self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(num_layers)])
+        self.layers = _copies("TransformerDecoder", decoder_layer, num_layers, 8)
+        self.num_layers = len(self.layers)
         self.norm = norm
 
     def forward(

@@ -29,6 +29,7 @@ BOOL: Final = frozenset({dtypes.bool_})
 NUMERIC: Final = FLOAT | INT
 REAL: Final = FLOAT | INT | BOOL
 ANY: Final = frozenset(dtypes.ALL)
+LARGEST: Final = 2**1000  # of Python ints that are taken for numbers
 
 REGISTRY: Final[dict[str, Primitive]] = {}
 
@@ -317,13 +318,20 @@ def _fold(function: Callable[[Any, Any], Any], items: list[Any]) -> Any:
 
 
 def as_number(op: str, number: Any, dtype: Dtype) -> Value:
-    """A Python number as a 0-d value of `dtype`; an int must fit."""
-    if dtype.kind == "int" and not dtypes.iinfo(dtype).min <= number <= dtypes.iinfo(dtype).max:
-        raise ArgumentError(message(op, f"the number {number}", f"one that {dtype.name} holds"))
-    if type(number) is int and abs(number) > 2**1000:
-        raise ArgumentError(message(op, "an int beyond 2**1000", f"one that {dtype.name} holds"))
+    """A Python number as a 0-d value of `dtype`, in which it must fit."""
+    check_number(op, number, dtype)
     value: Value = current_sink().number(number, spec((), dtype))
     return value
+
+
+def check_number(op: str, number: Any, dtype: Dtype) -> None:
+    """An error for a complex number of a real dtype, and for an int that does not fit."""
+    if type(number) is complex and dtype.kind != "complex":
+        raise DtypeError(message(op, f"the number {number}", f"one that {dtype.name} holds"))
+    if type(number) is int and abs(number) > LARGEST:
+        raise ArgumentError(message(op, "an int beyond 2**1000", f"one that {dtype.name} holds"))
+    if dtype.kind == "int" and not dtypes.iinfo(dtype).min <= number <= dtypes.iinfo(dtype).max:
+        raise ArgumentError(message(op, f"the number {number}", f"one that {dtype.name} holds"))
 
 
 def cast_to(value: Any, dtype: Dtype, weak: bool = False) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final, final
 
+from proa.errors import ArgumentError, message
 from proa.ops import arithmetic as ar
 from proa.ops.functions import sqrt
 from proa.optim.group import Group, Limits
@@ -30,6 +31,10 @@ class _Adam(Optimizer):
 
     def slot_names(self, group: Group) -> tuple[str, ...]:
         return (MEAN, SQUARE, LARGEST) if group.flags["amsgrad"] else (MEAN, SQUARE)
+
+    def check(self, group: Group) -> None:
+        if len(group.numbers["betas"]) != 2:
+            raise ArgumentError(message(self.name, f"`betas` {group['betas']}", "2 numbers"))
 
     def counts_steps(self, group: Group) -> bool:
         return True

@@ -16,6 +16,7 @@ from proa.ops import arithmetic as ar
 from proa.ops import functions as fn
 from proa.ops import operators as op
 from proa.ops import reduce
+from proa.ops.composite.common import real
 from proa.ops.primitive import apply, cast_to, number_of
 from proa.ops.structure import call
 from proa.optim.group import NUMBER
@@ -86,26 +87,21 @@ def _gradients(name: str, parameters: Any) -> list[Tensor]:
 
 
 def _norm_type(name: str, given: Any) -> float:
-    number = float("inf") if given == "inf" else number_of(given)
-    if number is None or isinstance(number, (bool, complex)):
-        raise DtypeError(message(name, f"norm_type {given!r:.40}", 'a positive number or "inf"'))
+    if isinstance(given, str) and given == "inf":
+        return float("inf")
+    number = real(name, "norm_type", given)
     if not number > 0:
         raise ArgumentError(message(name, f"norm_type {given!r:.40}", 'a positive number or "inf"'))
-    return float(number)
+    return number
 
 
 def _limit(name: str, what: str, given: Any) -> Any:
     """The limit as an input of the program: another number is no other program."""
-    number = number_of(given)
-    if number is None:
+    if number_of(given) is None:
         if type(given) is Tensor and given.shape == () and given.dtype.kind in ("int", "float"):
             return op.astype(given.detach(), float64)
         raise DtypeError(message(name, f"{what} {given!r:.40}", "a number or a tensor of 0 axes"))
-    if isinstance(number, (bool, complex)):
-        raise DtypeError(message(name, f"{what} {number!r}", "a real number"))
-    if not number >= 0:
-        raise ArgumentError(message(name, f"{what} {number!r}", "at least 0"))
-    return current_sink().number(float(number), NUMBER)
+    return current_sink().number(real(name, what, given, 0.0), NUMBER)
 
 
 def _specs(held: Sequence[Tensor]) -> tuple[Spec, ...]:

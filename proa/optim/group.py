@@ -10,6 +10,7 @@ from proa.errors import ArgumentError, DtypeError, message
 from proa.graph.node import Value
 from proa.graph.spec import Spec, spec
 from proa.ops import operators as op
+from proa.ops.composite.common import real
 from proa.ops.movement import reshape
 from proa.ops.primitive import apply, number_of
 from proa.record.live import CAPTURE, NO_GRAD, epoch, thread, use_mode
@@ -68,11 +69,10 @@ def _write(op_name: str, name: str, held: Tensor, new: Any, limits: Limits) -> N
 
 
 def _checked(op_name: str, name: str, number: Any, limits: Limits) -> float:
-    if isinstance(number, (bool, complex)):
-        raise DtypeError(message(op_name, f"`{name}` {number!r}", "a real number"))
-    if not limits.allows(number):
+    found = real(op_name, name, number)
+    if not limits.allows(found):
         raise ArgumentError(message(op_name, f"`{name}` {number!r}", str(limits)))
-    return float(number)
+    return found
 
 
 # Groups.

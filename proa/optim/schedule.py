@@ -12,7 +12,7 @@ from math import cos, isfinite, pi
 from typing import Any, ClassVar, final
 
 from proa.errors import ArgumentError, DtypeError, JitError, message
-from proa.ops.primitive import number_of
+from proa.ops.composite.common import real
 from proa.optim.optimizer import Optimizer
 from proa.record.live import CAPTURE, thread
 from proa.shapes import as_int
@@ -99,12 +99,10 @@ class LRScheduler(ABC):
 
 
 def _number(op_name: str, name: str, given: Any) -> float:
-    number = number_of(given)
-    if number is None or isinstance(number, (bool, complex)):
-        raise DtypeError(message(op_name, f"`{name}` {given!r:.40}", "a real number"))
+    number = real(op_name, name, given)
     if not isfinite(number):
         raise ArgumentError(message(op_name, f"`{name}` {given!r:.40}", "a finite number"))
-    return float(number)
+    return number
 
 
 def _positive(op_name: str, name: str, given: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from proa.backends.cpu import pipeline
+from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import address_of
 from proa.backends.cpu.target import target
 from proa.compile.backend import API, Device
@@ -64,7 +65,7 @@ class CpuBackend:
         """All that has a meaning: what is not compiled is a host call."""
         return entry.primitive.meaning is not None
 
-    def compile(self, program: Program) -> pipeline.CpuExecutable:
+    def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)
 
     def put(self, array: Any, spec: Spec, device: Device) -> CpuBuffer:

@@ -110,6 +110,28 @@ def _cast(x: Vector, entry: Entry) -> Vector:
     return x.to("sext" if source.signed else "zext", kind, goal.signed)
 
 
+def _bitcast(x: Vector, entry: Entry) -> Vector:
+    goal = entry.outs[0].dtype
+    kind = register_type(goal)
+    if kind == x.type:
+        return Vector(x.body, kind, x.names, goal.signed)
+    return x.to("bitcast", kind, goal.signed)
+
+
+def _shifted(code: str) -> Rule:
+    """0, or all sign, where n is negative or at least the width."""
+
+    def rule(x: Vector, n: Vector, entry: Entry) -> Vector:
+        bits = entry.ins[0].dtype.bits
+        inside = (n >= 0) & (n < bits)
+        n = select(inside, n, 0)
+        if code == "left":
+            return select(inside, x << n, 0)
+        return select(inside, x >> n, x >> (bits - 1) if x.signed else x.full(0))
+
+    return rule
+
+
 def _plain(function: Callable[..., Vector]) -> Rule:
     return lambda *operands: function(*operands[:-1])
 
@@ -122,7 +144,8 @@ RULES: Final[dict[str, Rule]] = {
     "and": _plain(lambda x, y: x & y), "or": _plain(lambda x, y: x | y),
     "xor": _plain(lambda x, y: x ^ y), "not": _plain(lambda x: ~x),
     "eq": _plain(lambda x, y: (~(x ^ y) if x.type == "i1" else x.equals(y))), "lt": _lt, "le": _le,
-    "select": _plain(select), "is_finite": _is_finite, "cast": _cast,
+    "select": _plain(select), "is_finite": _is_finite, "cast": _cast, "bitcast": _bitcast,
+    "shift_left": _shifted("left"), "shift_right": _shifted("right"),
     **{
         f.__name__: _plain(f)
         for f in (
@@ -153,6 +176,8 @@ def _claimed(entry: Entry) -> bool:
         return dtypes.float64 not in held
     if name in FLOAT_ONLY:
         return held <= FLOATS
+    if name == "bitcast":
+        return all(d.bits >= 32 for d in held)
     return name != "cast" or _castable(entry.ins[0].dtype, entry.out.dtype)
 
 

@@ -141,7 +141,14 @@ class CpuExecutable:
             live += sum(self.specs[s].nbytes for s in results)
             peak = max(peak, live)
             live -= sum(self.specs[s].nbytes for s in frees if s >= first)
-        return peak
+        copied = sum(of.nbytes for _, layout, of in self.outputs if self._is_copied(layout, of))
+        return max(peak, live + copied)
+
+    def _is_copied(self, layout: Layout, of: Spec) -> bool:
+        """An output that is a view: of an input, or of a part of some result."""
+        root = layout.root
+        whole = is_contiguous(layout, of) and of.nbytes == self.specs[root].nbytes
+        return not whole or root < self.program.graph.first_step_slot
 
     # Running.
 
@@ -182,9 +189,8 @@ class CpuExecutable:
         """An output owns its memory: a view, or a part of something larger, is copied."""
         array, address = slots[layout.root]
         if layout.root != slot:
-            whole = is_contiguous(layout, of) and of.nbytes == array.nbytes
             array = viewed(array, layout, of)
-            if not whole or layout.root < self.program.graph.first_step_slot:
+            if self._is_copied(layout, of):
                 array = np.array(array, order="C", copy=True)
                 address = address_of(array)
         return self.buffer(array, of, address)

@@ -20,6 +20,7 @@ MOST_STEPS: Final = 48
 MOST_OPERANDS: Final = 20
 CHEAP: Final = 8  # what may be computed again for every row
 HOISTED: Final = 64  # what may be computed once a row
+LONGEST_SEARCH: Final = 200
 Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it runs along, or None
 
 
@@ -62,6 +63,7 @@ class Draft:
         self.origins: list[tuple[int, Map]] = []
         self.readers: list[list[int]] = [[] for _ in self.specs]  # of each slot: steps
         self.order: list[Unit] = []
+        self.outputs = frozenset(graph.outputs)
 
     def entry(self, step: int) -> Entry:
         return self.steps[step].entry
@@ -75,25 +77,21 @@ class Draft:
         number = self.unit_of.get(maker) if maker is not None else None
         return self.units[number] if number is not None else None
 
+    def readers_of(self, slot: int) -> list[int]:
+        """Steps that read a slot, views seen through; -1 for a result of the program."""
+        found, stack = [], [slot]
+        while stack:
+            one = stack.pop()
+            if one in self.outputs:
+                found.append(-1)
+            for step in self.readers[one]:
+                is_seen = self.is_view(step) and step not in self.unit_of
+                (stack if is_seen else found).append(self.first[step] if is_seen else step)
+        return found
+
     def is_shared(self, unit: Unit, slot: int) -> bool:
         """Whether a member's result is read by anything but its unit."""
-        return self._escapes(unit, slot, slot)
-
-    def _escapes(self, unit: Unit, slot: int, source: int) -> bool:
-        if slot in self.outputs:
-            return True
-        for step in self.readers[slot]:
-            if self.unit_of.get(step) == unit.number:
-                continue
-            if not self.is_view(step) or self.origins[self.first[step]][0] != source:
-                return True
-            if self._escapes(unit, self.first[step], source):
-                return True
-        return False
-
-    @property
-    def outputs(self) -> frozenset[int]:
-        return frozenset(self.program.graph.outputs)
+        return any(self.unit_of.get(step) != unit.number for step in self.readers_of(slot))
 
     def show(self) -> str:
         lines = []
@@ -155,50 +153,55 @@ def _map_of(entry: Entry) -> Map | None:
 
 @final
 class _Order:
-    """Which unit needs which, transitively: sets of bits."""
+    """Which unit needs which, and whether two may run at once. A search that would take long is
+    given up: the units stay apart."""
 
     def __init__(self, draft: Draft) -> None:
-        self.needs: dict[int, int] = {}
-        self.feeds: dict[int, int] = dict.fromkeys(draft.units, 0)
-        of_slot: list[int] = [0] * len(draft.specs)
+        self.draft = draft
+        self.needs: dict[int, set[int]] = {}
+        self.became: dict[int, int] = {}
+        of_slot: list[set[int]] = [set() for _ in range(draft.program.graph.first_step_slot)]
         for number, step in enumerate(draft.steps):
-            found = 0
-            for s in step.slots:
-                found |= of_slot[s]
+            found = set().union(*[of_slot[s] for s in step.slots])
             if number in draft.units:
                 self.needs[number] = found
-                found |= 1 << number
-            for i in range(len(step.entry.outs)):
-                of_slot[draft.first[number] + i] = found
-        for number in draft.units:
-            for below in _bits(self.needs[number]):
-                self.feeds[below] |= 1 << number
+                found = {number}
+            of_slot += [found] * len(step.entry.outs)
+
+    def find(self, number: int) -> int:
+        """The unit that one has become part of."""
+        while number in self.became:
+            number = self.became[number]
+        return number
+
+    def below(self, number: int) -> set[int]:
+        """The units that one reads from directly."""
+        found = self.needs[number] = {self.find(n) for n in self.needs[number]} - {number}
+        return found
 
     def apart(self, a: int, b: int) -> bool:
         """Whether something stands between two units, so that they cannot run at once."""
-        between = (self.feeds[a] & self.needs[b]) | (self.feeds[b] & self.needs[a])
-        return bool(between & ~(1 << a | 1 << b))
+        return self._leads(a, b) or self._leads(b, a)
+
+    def _leads(self, a: int, b: int) -> bool:
+        """Whether b needs a by way of a third unit."""
+        units = self.draft.units
+        first = units[a].steps[0]
+        stack = [n for n in self.below(b) if n != a and units[n].steps[-1] > first]
+        seen = set(stack)
+        while stack:
+            for n in self.below(stack.pop()):
+                if n == a or len(seen) > LONGEST_SEARCH:
+                    return True
+                if n not in seen and units[n].steps[-1] > first:
+                    seen.add(n)
+                    stack.append(n)
+        return False
 
     def unite(self, a: int, b: int) -> None:
-        """b becomes a."""
-        both = 1 << a | 1 << b
-        needs = (self.needs[a] | self.needs.pop(b)) & ~both
-        feeds = (self.feeds[a] | self.feeds.pop(b)) & ~both
-        self.needs[a], self.feeds[a] = needs, feeds
-        gone = ~(1 << b)
-        for above in _bits(feeds):
-            self.needs[above] = (self.needs[above] | needs | 1 << a) & gone
-        for below in _bits(needs):
-            self.feeds[below] = (self.feeds[below] | feeds | 1 << a) & gone
-
-
-def _bits(number: int) -> list[int]:
-    found = []
-    while number:
-        low = number & -number
-        found.append(low.bit_length() - 1)
-        number ^= low
-    return found
+        """b becomes part of a."""
+        self.needs[a] |= self.needs.pop(b)
+        self.became[b] = a
 
 
 def fuse(draft: Draft) -> Draft:
@@ -222,14 +225,14 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
         return
     if len(producer.steps) + len(consumer.steps) > MOST_STEPS:
         return
-    if order.apart(producer.number, consumer.number):
-        return
     through = _edge(draft, producer, consumer)
     if through is None or (_is_same(producer, consumer, through) is not same):
         return
     if not same and not _is_cheap(draft, producer, consumer, through):
         return
     if _operand_count(draft, producer, consumer) > MOST_OPERANDS:
+        return
+    if order.apart(producer.number, consumer.number):
         return
     order.unite(consumer.number, producer.number)
     for slot, map_ in producer.members.items():
@@ -300,20 +303,7 @@ def _is_cheap(draft: Draft, producer: Unit, consumer: Unit, through: Map) -> boo
     if producer.cost > (CHEAP if varies else HOISTED):
         return False
     mine = {*producer.steps, *consumer.steps}
-    for slot in producer.members:
-        for step in _final_readers(draft, slot):
-            if step not in mine:
-                return False
-    return True
-
-
-def _final_readers(draft: Draft, slot: int) -> list[int]:
-    """Steps that read a slot, views seen through; -1 for a result of the program."""
-    found = [-1] if slot in draft.outputs else []
-    for step in draft.readers[slot]:
-        is_seen = draft.is_view(step) and draft.origins[draft.first[step]][0] != draft.first[step]
-        found += _final_readers(draft, draft.first[step]) if is_seen else [step]
-    return found
+    return all(mine.issuperset(draft.readers_of(slot)) for slot in producer.members)
 
 
 def _operand_count(draft: Draft, producer: Unit, consumer: Unit) -> int:
@@ -327,14 +317,18 @@ def _operand_count(draft: Draft, producer: Unit, consumer: Unit) -> int:
 
 def _sorted(draft: Draft, order: _Order) -> list[Unit]:
     """Units in an order in which each comes after what it needs, early steps first."""
-    missing = {n: order.needs[n].bit_count() for n in draft.units}
+    missing = {n: len(order.below(n)) for n in draft.units}
+    feeds: dict[int, list[int]] = {n: [] for n in draft.units}
+    for number in draft.units:
+        for n in order.below(number):
+            feeds[n].append(number)
     ready = [(u.steps[0], u.number) for u in draft.units.values() if not missing[u.number]]
     heapify(ready)
     found = []
     while ready:
         _, number = heappop(ready)
         found.append(draft.units[number])
-        for above in _bits(order.feeds[number]):
+        for above in feeds[number]:
             missing[above] -= 1
             if not missing[above]:
                 heappush(ready, (draft.units[above].steps[0], above))

@@ -56,14 +56,13 @@ pool: Final = Pool()
 class Piece:
     """Memory that goes back to the pool with the last array on it."""
 
-    __slots__ = ("raw", "__array_interface__")
+    __slots__ = ("raw", "address", "__array_interface__")
 
     def __init__(self, nbytes: int) -> None:
         self.raw = pool.take(nbytes)
-        address = self.raw.__array_interface__["data"][0]
-        aligned = -(-address // ALIGNMENT) * ALIGNMENT
+        self.address = -(-address_of(self.raw) // ALIGNMENT) * ALIGNMENT
         self.__array_interface__ = {
-            "shape": (nbytes,), "typestr": "|u1", "data": (aligned, False), "version": 3,
+            "shape": (nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3,
         }  # fmt: skip
 
     def __del__(self) -> None:
@@ -77,7 +76,7 @@ def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]
         return array, address_of(array)
     piece = Piece(nbytes)
     array = np.asarray(piece).view(dtype).reshape(shape)
-    return array, piece.__array_interface__["data"][0]
+    return array, piece.address
 
 
 def address_of(array: Any) -> int:

@@ -1,4 +1,4 @@
-"""Loop nests: units become kernels, described by structure, and the sizes that they are called with.
+"""Loop nests: units become kernels, described by structure, and the sizes for each call.
 
 A `Kernel` says nothing of sizes. It knows for each operand how it runs along the innermost axis:
 `u` unit stride, `s` standing still, `g` any stride. What it is called with, sizes and strides, is
@@ -171,6 +171,9 @@ def viewed(entry: Entry, of: Layout) -> Layout | None:
 def nest(draft: Draft) -> Nests:
     """Every unit as a call of a kernel, a host call, or nothing but a layout."""
     nests = Nests(draft)
+    for number, first in enumerate(draft.first):
+        if draft.is_view(number):
+            nests.layout(first)  # in order, so that nothing is recursive in the depth of a graph
     for unit in draft.order:
         step = unit.steps[0]
         entry, slots, first = draft.entry(step), draft.steps[step].slots, draft.first[step]
@@ -219,7 +222,12 @@ def _call(nests: Nests, unit: Unit) -> Call:
     dtypes = [draft.specs[source].dtype for source, _ in numbers]
     widths = [d.itemsize for d in dtypes] + [draft.specs[s].dtype.itemsize for s in results]
     strides += [list(contiguous(shape, w)) for w in widths[len(dtypes) :]]
-    table, patterns = _collapsed(shape, strides, [w if m else 0 for w, m in zip(widths, [*moves, *[True] * len(results)], strict=True)], widths)
+    table, patterns = _collapsed(
+        shape,
+        strides,
+        [w if m else 0 for w, m in zip(widths, [*moves, *[True] * len(results)], strict=True)],
+        widths,
+    )
     operands = tuple(zip(dtypes, patterns, strict=False))
     plain = [
         (entry, tuple([made[s] if kind == "node" else s for kind, s in sources]))

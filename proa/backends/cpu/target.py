@@ -16,7 +16,7 @@ CACHES: Final = Path("/sys/devices/system/cpu/cpu0/cache")
 
 @final
 class Target(NamedTuple):
-    """What LLVM and the operating system say of this processor, or what PROA_CPU_TARGET asks for."""
+    """What LLVM and the operating system say of a processor, or what PROA_CPU_TARGET asks for."""
 
     triple: str
     cpu: str

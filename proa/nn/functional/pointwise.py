@@ -5,14 +5,14 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from proa.errors import ShapeError, message
+from proa.errors import ArgumentError, ShapeError, message
 from proa.nn.parameter import hold
 from proa.ops import composite as co
 from proa.ops import operators as op
 from proa.ops import reduce
 from proa.ops.arithmetic import maximum
 from proa.ops.composite import sigmoid
-from proa.ops.composite.common import floating
+from proa.ops.composite.common import floating, real
 from proa.ops.functions import abs as absolute
 from proa.ops.functions import sqrt
 from proa.shapes import as_axis
@@ -112,7 +112,10 @@ def normalize(x: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     """
     x = floating("normalize", "x", x)
     axis = as_axis("normalize", dim, x.spec.ndim)
-    return x / maximum(_norm(x, p, axis), eps)
+    order = real("normalize", "p", p, -inf)
+    if not order:
+        raise ArgumentError(message("normalize", "`p` 0", "another number"))
+    return x / maximum(_norm(x, order, axis), eps)
 
 
 def _norm(x: Any, p: float, axis: int) -> Any:
@@ -120,7 +123,7 @@ def _norm(x: Any, p: float, axis: int) -> Any:
         return reduce.max(absolute(x), axis, keepdims=True)
     if p == 1:
         return reduce.sum(absolute(x), axis, keepdims=True)
-    powers = x * x if p == 2 else op.power(absolute(x), float(p))
+    powers = x * x if p == 2 else op.power(absolute(x), p)
     total = reduce.sum(powers, axis, keepdims=True)
     none = total == 0
     safe = op.where(none, 1.0, total)

@@ -72,7 +72,7 @@ def one_hot(indices: Any, num_classes: int = -1) -> Any:
     >>> nn.functional.one_hot(pa.asarray([0, 2])).tolist()
     [[1, 0, 0], [0, 0, 1]]
     """
-    if num_classes == -1:
+    if as_int("one_hot", "num_classes", num_classes) == -1:
         given = integers("one_hot", "indices", indices)
         if not given.spec.size:
             raise ArgumentError(message("one_hot", "no indices", "num_classes"))

@@ -18,7 +18,17 @@ from proa.graph.node import Value
 from proa.ops.families.movement import shifted
 from proa.ops.functions import bitcast, cast
 from proa.ops.moves import reshape
-from proa.ops.primitive import FLOAT, INT, Primitive, apply, as_number, cast_to, number_of, value_of
+from proa.ops.primitive import (
+    FLOAT,
+    INT,
+    LARGEST,
+    Primitive,
+    apply,
+    as_number,
+    cast_to,
+    number_of,
+    value_of,
+)
 from proa.ops.reductions import spread, sum_
 from proa.shapes import Shape
 
@@ -79,11 +89,20 @@ def number(
             raise ShapeError(message(op, text, "a number or a tensor of 0 axes"))
         found: Value = cast_to(value, dtype).value
         return found
-    if isinstance(plain, (bool, complex)):
-        raise DtypeError(message(op, f"`{name}` {plain!r}", "a real number"))
-    if not low <= plain <= high:
-        raise ArgumentError(message(op, f"`{name}` {plain!r}", f"a number from {low} to {high}"))
+    real(op, name, plain, low, high)
     return as_number(op, plain, dtype)
+
+
+def real(op: str, name: str, given: Any, low: float | None = None, high: float = inf) -> float:
+    """A Python float from a real number, in low..high if `low` is given; else NaN may be too."""
+    plain = number_of(given)
+    if plain is None or isinstance(plain, (bool, complex)):
+        raise DtypeError(message(op, f"`{name}` {given!r:.60}", "a real number"))
+    if type(plain) is int and abs(plain) > LARGEST:
+        raise ArgumentError(message(op, f"`{name}` beyond 2**1000", "a number that float64 holds"))
+    if low is not None and not low <= plain <= high:
+        raise ArgumentError(message(op, f"`{name}` {plain!r}", f"a number from {low} to {high}"))
+    return float(plain)
 
 
 def flag(op: str, name: str, given: Any) -> bool:
