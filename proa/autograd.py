@@ -394,7 +394,8 @@ def _differentiable(name: str, argument: Any) -> Tensor:
 def _array(number: Any) -> Any:
     import numpy as np
 
-    return np.asarray(number, default_float().numpy)
+    with np.errstate(over="ignore"):
+        return np.asarray(number, default_float().numpy)
 
 
 def _spec_of_float() -> Spec:

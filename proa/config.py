@@ -8,12 +8,14 @@
 | node_limit | PROA_NODE_LIMIT | 100000 | pending operations before a forced dispatch |
 | program_limit | PROA_PROGRAM_LIMIT | 512 | programs kept in the cache of structures |
 | cache_dir | PROA_CACHE_DIR | ~/.cache/proa | where caches on disk live |
+| null_devices | PROA_NULL_DEVICES | 1 | devices of the backend that computes nothing |
 | cpu_target | PROA_CPU_TARGET | (this machine) | the processor to compile for: x86-64-v3 |
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, final
 
@@ -23,7 +25,7 @@ class Config:
     """The flags, read from the environment when first used; attributes may be assigned."""
 
     __slots__ = ("device", "show", "verify", "node_limit", "program_limit", "cache_dir",
-                 "cpu_target")  # fmt: skip
+                 "cpu_target", "null_devices")  # fmt: skip
 
     device: str
     show: tuple[str, ...]
@@ -32,27 +34,30 @@ class Config:
     program_limit: int
     cache_dir: Path
     cpu_target: str
+    null_devices: int
 
     def __getattr__(self, name: str) -> object:
+        """Reached for a flag that nobody has assigned or asked for yet."""
         if name not in Config.__slots__:
             raise AttributeError(f"[config] given {name!r}, expected one of {Config.__slots__}")
-        self._read()
-        return getattr(self, name)
-
-    def _read(self) -> None:
-        get = os.environ.get
-        self.device = get("PROA_DEVICE", "numpy")
-        self.show = tuple(s for s in get("PROA_SHOW", "").split(",") if s)
-        self.verify = get("PROA_VERIFY", "0") not in ("0", "")
-        self.node_limit = _positive("PROA_NODE_LIMIT", 100_000)
-        self.program_limit = _positive("PROA_PROGRAM_LIMIT", 512)
-        self.cache_dir = Path(get("PROA_CACHE_DIR", str(Path.home() / ".cache" / "proa")))
-        self.cpu_target = get("PROA_CPU_TARGET", "")
+        value = _READ[name](os.environ.get(f"PROA_{name.upper()}", ""))
+        setattr(self, name, value)
+        return value
 
 
-def _positive(variable: str, default: int) -> int:
-    text = os.environ.get(variable, "")
-    return int(text) if text.isdigit() and int(text) > 0 else default
+def _positive(default: int) -> Callable[[str], int]:
+    """A positive int, or the default for anything else."""
+    return lambda text: int(text) if text.isdigit() and int(text) > 0 else default
 
 
+_READ: Final[dict[str, Callable[[str], object]]] = {
+    "device": lambda text: text or "numpy",
+    "show": lambda text: tuple([s for s in text.split(",") if s]),
+    "verify": lambda text: text not in ("0", ""),
+    "node_limit": _positive(100_000),
+    "program_limit": _positive(512),
+    "cache_dir": lambda text: Path(text) if text else Path.home() / ".cache" / "proa",
+    "cpu_target": lambda text: text,
+    "null_devices": _positive(1),
+}
 config: Final = Config()

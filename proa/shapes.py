@@ -13,6 +13,7 @@ from typing import Any, Final, final
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 
 MAX_NDIM: Final = 64
+MAX_SIZE: Final = 2**63 - 1
 
 
 @final
@@ -62,6 +63,8 @@ def _as_size(op: str, n: Any, given: Any, dims: bool) -> Any:
     if dims and type(n) is Dim:
         return n
     size = as_int(op, "size", n)
+    if size > MAX_SIZE:
+        raise ShapeError(message(op, "a size of 2**63 or more", "a smaller one"))
     if size < 0:
         raise ShapeError(message(op, f"shape {given!r:.80}", "sizes of at least 0"))
     return size

@@ -80,7 +80,7 @@ FAULTS = (
          "tests/test_programs.py", "-k", "eps or corrections"),
     ),
     fault(
-        "a buffer kept where the handle should be (jit)", "proa/capture/jit.py",
+        "a buffer kept where the handle should be (jit)", "proa/capture/plan.py",
         "self.from_handles.append((i, h, v.spec))", "self.constants.append((i, v.buffer))",
         "tests/test_jit.py::test_load_state_dict_between_calls",
     ),

@@ -194,7 +194,8 @@ def linspace(
     target = new_dtype(dtype)
     need("linspace", 8 * count)
     last = flag("linspace", "endpoint", endpoint)
-    numbers = np.linspace(a, b, count, endpoint=last, dtype=np.float64)
+    with np.errstate(all="ignore"):
+        numbers = np.linspace(a, b, count, endpoint=last, dtype=np.float64)
     return constant(held(numbers, target, False), target, device)
 
 

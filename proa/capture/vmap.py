@@ -37,7 +37,7 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         axes = in_axes if isinstance(in_axes, (tuple, list)) else (in_axes,) * len(args)
         if len(axes) != len(args):
             raise ArgumentError(
-                message("vmap", f"in_axes {in_axes!r:.60}", f"one for each of {len(args)} arguments")
+                message("vmap", f"in_axes {in_axes!r:.60}", f"{len(args)}, one for each argument")
             )
         leaves, flags, structures = _leaves(args, axes)
         count = _count(leaves, flags)

@@ -182,7 +182,8 @@ def constant_(tensor: Any, val: float) -> Any:
         raise DtypeError(message("constant_", f"`val` {val!r:.60}", "a number"))
     check_number("constant_", number, tensor.dtype)
     need("constant_", tensor.nbytes)
-    array = np.full(tensor.shape, number, tensor.dtype.numpy)
+    with np.errstate(over="ignore"):
+        array = np.full(tensor.shape, number, tensor.dtype.numpy)
     rebind(tensor, put(array, spec(tensor.shape, tensor.dtype), tensor.device).value)
     return tensor
 
@@ -199,8 +200,9 @@ def zeros_(tensor: Any) -> Any:
 
 def _fixed(tensor: Tensor, array: Any) -> Tensor:
     """The handle holds this array."""
-    made = put(array.astype(tensor.dtype.numpy), spec(tensor.shape, tensor.dtype), tensor.device)
-    rebind(tensor, made.value)
+    with np.errstate(over="ignore"):
+        array = array.astype(tensor.dtype.numpy)
+    rebind(tensor, put(array, spec(tensor.shape, tensor.dtype), tensor.device).value)
     return tensor
 
 
@@ -252,14 +254,21 @@ def xavier_uniform_(tensor: Any, gain: float = 1.0, generator: Any = None) -> An
     >>> bool((abs(nn.init.xavier_uniform_(pa.zeros((3, 3)))) <= 1.0).all())
     True
     """
-    bound = real("xavier_uniform_", "gain", gain) * sqrt(6.0 / sum(fans(tensor)))
+    bound = real("xavier_uniform_", "gain", gain) * sqrt(6.0 / _both_fans(tensor))
     return uniform_(tensor, -bound, bound, generator)
 
 
 def xavier_normal_(tensor: Any, gain: float = 1.0, generator: Any = None) -> Any:
     """Normal with deviation gain sqrt(2 / (fan in + fan out)) (Glorot and Bengio 2010)."""
-    std = real("xavier_normal_", "gain", gain) * sqrt(2.0 / sum(fans(tensor)))
+    std = real("xavier_normal_", "gain", gain) * sqrt(2.0 / _both_fans(tensor))
     return normal_(tensor, 0.0, std, generator)
+
+
+def _both_fans(tensor: Any) -> int:
+    total = sum(fans(tensor))
+    if not total:
+        raise ShapeError(message("xavier", f"shape {tensor.shape}", "a fan of at least 1"))
+    return total
 
 
 def kaiming_uniform_(

@@ -16,6 +16,7 @@ from proa.errors import ArgumentError, DtypeError, message
 from proa.graph.spec import spec
 from proa.ops.primitive import value_of
 from proa.record.live import Leaf, thread
+from proa.shapes import as_shape
 from proa.tensor import Tensor, copy_of, put, rebind, require_grad
 
 NARROW: Final = frozenset({float16, bfloat16})
@@ -73,7 +74,7 @@ def new_zeros(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> 
     """A computed tensor of zeros, that `nn.init` or a checkpoint fills."""
     of = dtypes.default_float() if dtype is None else as_dtype(dtype)
     where = thread.state.device or default_device() if device is None else as_device(device)
-    made = spec(shape, of)
+    made = spec(as_shape("zeros", shape), of)
     need("zeros", made.nbytes)
     return put(np.zeros(shape, of.numpy), made, where)
 

@@ -107,6 +107,7 @@ def _number(op_name: str, name: str, given: Any) -> float:
 
 def _positive(op_name: str, name: str, given: Any) -> int:
     number = as_int(op_name, name, given)
+    real(op_name, name, number)  # an epoch is divided by it
     if number < 1:
         raise ArgumentError(message(op_name, f"`{name}` {number}", "at least 1"))
     return number

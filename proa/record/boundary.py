@@ -46,6 +46,7 @@ def compute(wanted: Sequence[Value]) -> None:
     if state.mode & CAPTURE:
         state.capture.refuse_read(wanted)
     handles = live_handles(state)
+    state.limit = CHECK_EVERY
     values = [v for v in wanted if v.buffer is None]
     values += [t.value for t in handles if t.value.buffer is None]
     values = [v for v in values if v.node is not None]
@@ -208,7 +209,6 @@ def overflow(state: State) -> None:
         stacklevel=3,
     )
     compute(())
-    state.limit = CHECK_EVERY
 
 
 def _held_bytes(nodes: Sequence[Node], values: Sequence[Value]) -> int:

@@ -136,6 +136,20 @@ def _plain(function: Callable[..., Vector]) -> Rule:
     return lambda *operands: function(*operands[:-1])
 
 
+FUNCTIONS: Final = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos")
+
+
+def _function(name: str) -> Rule:
+    """The polynomial of float32, or that of float64."""
+
+    def rule(x: Vector, entry: Entry) -> Vector:
+        kind = "_64" if x.type == "double" else ""
+        found: Vector = getattr(functions, name + kind)(x)
+        return found
+
+    return rule
+
+
 RULES: Final[dict[str, Rule]] = {
     "add": _add, "mul": _mul, "maximum": _maximum, "minimum": _minimum,
     "sub": _plain(lambda x, y: x - y), "div": _plain(lambda x, y: x / y),
@@ -146,15 +160,8 @@ RULES: Final[dict[str, Rule]] = {
     "eq": _plain(lambda x, y: (~(x ^ y) if x.type == "i1" else x.equals(y))), "lt": _lt, "le": _le,
     "select": _plain(select), "is_finite": _is_finite, "cast": _cast, "bitcast": _bitcast,
     "shift_left": _shifted("left"), "shift_right": _shifted("right"),
-    **{
-        f.__name__: _plain(f)
-        for f in (
-            functions.exp, functions.expm1, functions.log, functions.log1p, functions.tanh,
-            functions.erf, functions.sin, functions.cos,
-        )
-    },
+    **{name: _function(name) for name in FUNCTIONS},
 }  # fmt: skip
-FLOAT32_ONLY: Final = frozenset({"exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos"})
 FLOAT_ONLY: Final = frozenset({"div"})
 
 
@@ -172,8 +179,8 @@ def _claimed(entry: Entry) -> bool:
         return False
     if any(s.is_named for s in entry.ins):
         return False
-    if name in FLOAT32_ONLY:
-        return dtypes.float64 not in held
+    if name in FUNCTIONS:
+        return dtypes.float64 not in held or hasattr(functions, f"{name}_64")
     if name in FLOAT_ONLY:
         return held <= FLOATS
     if name == "bitcast":

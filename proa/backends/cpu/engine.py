@@ -34,6 +34,20 @@ class Counts:
 counts: Final = Counts()
 
 
+def generator(machine: Target) -> Any:
+    """LLVM's code generator for a machine, this one or another."""
+    llvm = binding()
+    return llvm.Target.from_triple(machine.triple).create_target_machine(
+        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="default"
+    )
+
+
+def emitted(kernel: Kernel, machine: Target, code: Any) -> bytes:
+    """The object code of a kernel."""
+    object_: bytes = code.emit_object(binding().parse_assembly(emit(kernel, SYMBOL, machine)))
+    return object_
+
+
 @final
 class Engine:
     """LLVM's linker in this process, and every kernel that it holds: by structure, never by size.
@@ -47,9 +61,7 @@ class Engine:
         self.machine = machine
         self.table: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
         self.lock = threading.Lock()
-        self.code = llvm.Target.from_triple(machine.triple).create_target_machine(
-            cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="default"
-        )
+        self.code = generator(machine)
         self.linker = llvm.create_lljit_compiler(self.code)
         self.kept: list[Any] = []
         self.version = ".".join(map(str, llvm.llvm_version_info))
@@ -106,8 +118,7 @@ class Engine:
     def emitted(self, kernel: Kernel) -> bytes:
         """The object code of a kernel, made by LLVM."""
         start = time.perf_counter()
-        module = binding().parse_assembly(emit(kernel, SYMBOL, self.machine))
-        object_: bytes = self.code.emit_object(module)
+        object_ = emitted(kernel, self.machine, self.code)
         counts.objects_emitted += 1
         counts.emit_seconds += time.perf_counter() - start
         return object_

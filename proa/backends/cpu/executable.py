@@ -9,7 +9,7 @@ from typing import Any, Final, final
 import numpy as np
 
 from proa.backends.cpu.engine import engine
-from proa.backends.cpu.memory import address_of, allocate
+from proa.backends.cpu.memory import address_of, allocate, pool
 from proa.backends.cpu.nest import Call, Host, Layout, Nests, is_contiguous
 from proa.backends.numpy.backend import guard
 from proa.backends.numpy.backend import kernel as host_kernel
@@ -37,7 +37,7 @@ class CpuExecutable:
         self.count = len(self.specs)
         self.constants = [_solid(c.array) for c in graph.constants]
         self.rows = [self._row(a) for a in nests.actions]
-        self.outputs = [(o, nests.layout(o), self.specs[o]) for o in graph.outputs]
+        self.outputs = [self._output(o) for o in graph.outputs]
         self.frees = self._frees()
         self.peak_bytes = self._peak()
         hosts = sum(type(a) is Host for a in nests.actions)
@@ -120,7 +120,7 @@ class CpuExecutable:
 
     def _frees(self) -> list[tuple[int, ...]]:
         """For each row the memory that nothing needs after it."""
-        kept = {layout.root for _, layout, _ in self.outputs}
+        kept = {layout.root for _, layout, _, _ in self.outputs}
         found = []
         for action in reversed(self.nests.actions):
             if type(action) is Call:
@@ -141,19 +141,20 @@ class CpuExecutable:
             live += sum(self.specs[s].nbytes for s in results)
             peak = max(peak, live)
             live -= sum(self.specs[s].nbytes for s in frees if s >= first)
-        copied = sum(of.nbytes for _, layout, of in self.outputs if self._is_copied(layout, of))
+        copied = sum(of.nbytes for _, _, of, is_copied in self.outputs if is_copied)
         return max(peak, live + copied)
 
-    def _is_copied(self, layout: Layout, of: Spec) -> bool:
-        """An output that is a view: of an input, or of a part of some result."""
-        root = layout.root
-        whole = is_contiguous(layout, of) and of.nbytes == self.specs[root].nbytes
-        return not whole or root < self.program.graph.first_step_slot
+    def _output(self, slot: int) -> tuple[int, Layout, Spec, bool]:
+        """Slot, layout, spec, and whether it is a view of an input or of a part of a result."""
+        layout, of = self.nests.layout(slot), self.specs[slot]
+        whole = is_contiguous(layout, of) and of.nbytes == self.specs[layout.root].nbytes
+        is_input = layout.root < self.program.graph.first_step_slot
+        return slot, layout, of, layout.root != slot and (not whole or is_input)
 
     # Running.
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
-        guard(self.peak_bytes, self.program)
+        self._admit()
         graph = self.program.graph
         slots: list[Any] = [_loaded(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
         slots += [(c, address_of(c)) for c in self.constants]
@@ -164,6 +165,16 @@ class CpuExecutable:
         else:
             self._run(slots)
         return [self._stored(slots, *row) for row in self.outputs]
+
+    def _admit(self) -> None:
+        """Results must fit into what is free; what the pool keeps is given up first."""
+        try:
+            guard(self.peak_bytes, self.program)
+        except OutOfMemory:
+            if not pool.bytes:
+                raise
+            pool.clear()
+            guard(self.peak_bytes, self.program)
 
     def _run(self, slots: list[Any]) -> None:
         number = 0
@@ -185,14 +196,16 @@ class CpuExecutable:
         given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
         return message(step.entry.primitive.name, given, f"a result, but: {error}")
 
-    def _stored(self, slots: list[Any], slot: int, layout: Layout, of: Spec) -> Any:
+    def _stored(
+        self, slots: list[Any], slot: int, layout: Layout, of: Spec, is_copied: bool
+    ) -> Any:
         """An output owns its memory: a view, or a part of something larger, is copied."""
         array, address = slots[layout.root]
         if layout.root != slot:
             array = viewed(array, layout, of)
-            if self._is_copied(layout, of):
-                array = np.array(array, order="C", copy=True)
-                address = address_of(array)
+        if is_copied:
+            array = np.array(array, order="C", copy=True)
+            address = address_of(array)
         return self.buffer(array, of, address)
 
 

@@ -290,3 +290,95 @@ def _word(index: Vector, offset: int) -> Vector:
             number -= (number >> 31) << 32
             found = select(index.equals(i), number, found)
     return found
+
+
+# float64.
+
+EXP_64: Final = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
+ROUND_64: Final = 1.5 * 2.0**52
+LN2_HIGH_64: Final = float.fromhex("0x1.62e42fefa3800p-1")
+LN2_LOW_64: Final = float.fromhex("0x1.ef35793c76730p-45")
+
+
+def _reduced_64(x: Vector) -> tuple[Vector, Vector]:
+    """(the bits of n, r) with x = n log 2 + r, |r| <= log 2 / 2."""
+    shifted = fma(x, LOG2E, ROUND_64)
+    n = shifted - ROUND_64
+    r = fma(n, -LN2_LOW_64, fma(n, -LN2_HIGH_64, x))
+    return shifted.to("bitcast", "i64") - 0x4338000000000000, r
+
+
+def _power_of_two_64(n: Vector) -> Vector:
+    return ((n + 1023) << 52).to("bitcast", "double")
+
+
+def exp_64(x: Vector) -> Vector:
+    x = _at_least(_at_most(x, 710.0), -746.0)
+    n, r = _reduced_64(x)
+    y = fma(r * r, horner(r, EXP_64), r) + 1.0
+    half = n >> 1
+    return y * _power_of_two_64(half) * _power_of_two_64(n - half)
+
+
+def expm1_64(x: Vector) -> Vector:
+    clamped = _at_least(_at_most(x, 710.0), -40.0)
+    n, r = _reduced_64(clamped)
+    y = fma(r * r, horner(r, EXP_64), r)
+    half = _power_of_two_64(n - 1)
+    found = fma(y, half, half - 0.5)
+    return select(absolute(x) < 2.0**-60, x, found + found)
+
+
+LOG_64: Final = (
+    1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
+    2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
+    6.666666666666735130e-01,
+)  # fmt: skip
+LOG2_HIGH_64: Final = 6.93147180369123816490e-01
+LOG2_LOW_64: Final = 1.90821492927058770002e-10
+
+
+def _log_of_64(u: Vector, more: Vector | None) -> Vector:
+    """log(u), and `more` added where it is still small."""
+    tiny = u < 2.0**-1022
+    x = select(tiny, u * 2.0**54, u)
+    bits = x.to("bitcast", "i64")
+    raised = (bits - 0x3FE6A09E667F3BCD) >> 52
+    f = (bits - (raised << 52)).to("bitcast", "double") - 1.0
+    k = (raised.to("trunc", "i32")).to("sitofp", "double")
+    k = select(tiny, k - 54.0, k)
+    s = f / (f + 2.0)
+    z = s * s
+    tail = z * horner(z, LOG_64)
+    half = f * f * 0.5
+    low = k * LOG2_LOW_64
+    low = low if more is None else low + more
+    found = fma(k, LOG2_HIGH_64, f - (half - fma(s, half + tail, low)))
+    return _log_edges(u, found)
+
+
+def log_64(x: Vector) -> Vector:
+    return _log_of_64(x, None)
+
+
+def log1p_64(x: Vector) -> Vector:
+    u = x + 1.0
+    lost = select(x > 1.0, 1.0 - (u - x), x - (u - 1.0))
+    return select(absolute(x) < 2.0**-60, x, _log_of_64(u, lost / u))
+
+
+TANH_TOP_64: Final = (
+    -9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3,
+)  # fmt: skip
+TANH_BOTTOM_64: Final = (
+    1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3,
+)  # fmt: skip
+
+
+def tanh_64(x: Vector) -> Vector:
+    """A quotient of polynomials near 0, else by way of e^(2|x|)."""
+    size, s = absolute(x), x * x
+    ratio = horner(s, TANH_TOP_64) / horner(s, TANH_BOTTOM_64)
+    near = fma(fma(x, s, 0.0), ratio, x)
+    far = 1.0 - 2.0 / (exp_64(size + size) + 1.0)
+    return select(size < 0.625, near, copysign(far, x))

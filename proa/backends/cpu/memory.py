@@ -6,7 +6,9 @@ on it is gone, so nothing that anybody can read is ever overwritten.
 
 from __future__ import annotations
 
-from collections import deque
+import os
+import threading
+from ctypes import addressof, c_char
 from typing import Any, Final, final
 
 import numpy as np
@@ -18,38 +20,50 @@ KEPT_BYTES: Final = 1 << 30
 
 @final
 class Pool:
-    """Pieces that are free, by size. Appending and taking are atomic, so no lock is needed."""
+    """Pieces that are free, by size. The lock may be taken again by a piece that goes meanwhile."""
 
-    __slots__ = ("free", "bytes")
+    __slots__ = ("free", "bytes", "lock")
 
     def __init__(self) -> None:
-        self.free: dict[int, deque[Any]] = {}
+        self.free: dict[int, list[Any]] = {}
         self.bytes = 0
+        self.lock = threading.RLock()
 
     def take(self, nbytes: int) -> Any:
         size = -(-nbytes // LARGE) * LARGE
-        rows = self.free.get(size)
-        if rows:
-            try:
-                raw = rows.pop()
+        with self.lock:
+            rows = self.free.get(size)
+            if rows:
                 self.bytes -= size
-                return raw
-            except IndexError:  # another thread was faster
-                pass
-        return np.empty(size + ALIGNMENT, np.uint8)
+                return rows.pop()
+        try:
+            return np.empty(size + ALIGNMENT, np.uint8)
+        except MemoryError:
+            self.clear()
+            return np.empty(size + ALIGNMENT, np.uint8)
 
     def give(self, raw: Any) -> None:
         size = raw.nbytes - ALIGNMENT
-        if self.bytes + size <= KEPT_BYTES:
-            self.free.setdefault(size, deque()).append(raw)
-            self.bytes += size
+        with self.lock:
+            if self.bytes + size <= KEPT_BYTES:
+                self.free.setdefault(size, []).append(raw)
+                self.bytes += size
 
     def clear(self) -> None:
-        self.free.clear()
-        self.bytes = 0
+        with self.lock:
+            self.free.clear()
+            self.bytes = 0
 
 
 pool: Final = Pool()
+
+
+def _after_fork() -> None:
+    """Another thread may have held the lock when this process was forked."""
+    pool.lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @final
@@ -62,8 +76,11 @@ class Piece:
         self.raw = pool.take(nbytes)
         self.address = -(-address_of(self.raw) // ALIGNMENT) * ALIGNMENT
         self.__array_interface__ = {
-            "shape": (nbytes,), "typestr": "|u1", "data": (self.address, False), "version": 3,
-        }  # fmt: skip
+            "shape": (nbytes,),
+            "typestr": "|u1",
+            "data": (self.address, False),
+            "version": 3,
+        }
 
     def __del__(self) -> None:
         pool.give(self.raw)
@@ -75,10 +92,14 @@ def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]
         array = np.empty(shape, dtype)
         return array, address_of(array)
     piece = Piece(nbytes)
-    array = np.asarray(piece).view(dtype).reshape(shape)
-    return array, piece.address
+    return np.asarray(piece).view(dtype).reshape(shape), piece.address
 
 
 def address_of(array: Any) -> int:
-    found: int = array.__array_interface__["data"][0]
-    return found
+    """Where an array lies; the quick way needs one that is writable, not empty, and of a dtype
+    that Python knows."""
+    try:
+        return addressof(c_char.from_buffer(array))
+    except (TypeError, ValueError, BufferError):
+        found: int = array.__array_interface__["data"][0]
+        return found

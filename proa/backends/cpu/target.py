@@ -80,6 +80,17 @@ def find(asked: str = "") -> Target:
     )  # fmt: skip
 
 
+def foreign(triple: str, features: str = "") -> Target:
+    """A machine of another family, cautiously: objects are emitted for it and not run."""
+    llvm = binding()
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    size, count = _vectors(triple, set())
+    return Target(
+        triple, "", features, size, count, True, True, 32 << 10, 256 << 10, 4 << 20, 1, 4096
+    )
+
+
 def _check_name(asked: str, triple: str) -> None:
     if asked not in LEVELS or not triple.startswith("x86"):
         names = ", ".join(LEVELS) if triple.startswith("x86") else "none but this machine"

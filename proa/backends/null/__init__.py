@@ -1,4 +1,4 @@
-"""Shapes flow, nothing computes: programs of thousands of devices in a test."""
+"""Shapes flow, nothing computes: programs of thousands of devices in a test (PROA_NULL_DEVICES)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
+from proa.config import config
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
 
@@ -42,7 +43,8 @@ class NullBackend:
     eager_compile = True
 
     def devices(self) -> list[Device]:
-        return [Device("null", i, "null", None, "computes nothing") for i in range(4096)]
+        count = config.null_devices
+        return [Device("null", i, "null", None, "computes nothing") for i in range(count)]
 
     def claims(self, entry: Entry) -> bool:
         return entry.primitive.expand is None
