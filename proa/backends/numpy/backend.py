@@ -8,10 +8,10 @@ from typing import Any, final
 
 import numpy as np
 
-from proa.compile.memory import free_bytes
 from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device
+from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import OutOfMemory, message
 from proa.graph.entry import Entry

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proa.compile.memory import free_bytes
 from proa.backends.xla import elementwise, structure
 from proa.compile.backend import API, Device
+from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import ExecutionError, OutOfMemory, message
 from proa.graph.entry import Entry
