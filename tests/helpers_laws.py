@@ -9,7 +9,7 @@ import numpy as np
 
 import proa.ops.composite as cp
 from proa import dtypes
-from proa.conformance.laws import Case, cases_of
+from proa.conformance.cases import Case, cases_of
 from proa.dtypes import Dtype
 from proa.graph.build import Builder, use_sink
 from proa.graph.spec import spec

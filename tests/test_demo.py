@@ -241,11 +241,11 @@ def test_sample_writes_while_it_generates(trained):
 
 @pytest.mark.parametrize("prompt", ["", " ", "é 中", "\n\n", "x" * 500])
 def test_sample_takes_any_prompt(trained, prompt):
-    from proa.examples import language
+    from proa.examples import saved, writing
 
-    model, tokenizer = language.load(trained[2])
+    model, tokenizer = saved.load(trained[2])
     one, two = (
-        language.write(model, tokenizer, prompt, tokens=8, temperature=t) for t in (0.0, 1.0)
+        writing.write(model, tokenizer, prompt, tokens=8, temperature=t) for t in (0.0, 1.0)
     )
     assert all(c.isprintable() or c in "\n\t" for c in one + two)
 

@@ -24,7 +24,7 @@ import pytest
 import proa as pa
 from proa import data, io, nn, optim, tree
 from proa import random as pr
-from proa.conformance.laws import cases_of, samples_of
+from proa.conformance.cases import cases_of, samples_of
 from proa.errors import OutOfMemory, ProaError
 from proa.ops.primitive import REGISTRY, apply
 from proa.tensor import Tensor

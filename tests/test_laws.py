@@ -10,12 +10,27 @@ import pytest
 
 from proa import dtypes
 from proa.compile.find import backend
-from proa.conformance import laws
+from proa.conformance.cases import (
+    Case,
+    accepted,
+    cases_of,
+    entry_of,
+    evaluate,
+    float_results,
+    hard_cases_of,
+    is_fixed,
+    samples_of,
+)
+from proa.conformance.declarations import saves_hold
+from proa.conformance.derivatives import tangent_graph
 from proa.conformance.judge import Judged, decided, judge, ulps, verdict
-from proa.conformance.laws import Case, cases_of, hard_cases_of, samples_of, saves_hold
+from proa.conformance.laws import LAWS
+from proa.conformance.modes import accuracy_holds
 from proa.dtypes import Dtype
 from proa.errors import ProaError
 from proa.ops.primitive import FLOAT, REGISTRY, Primitive
+from proa.transforms.reverse import gradient_graph
+from proa.transforms.vmap import batched_graph
 from tests.helpers_laws import (
     COMPOSITES,
     DTYPES,
@@ -37,7 +52,7 @@ TRIED = {
     "batching": [dtypes.float32, dtypes.int32, dtypes.bool_],
     "jit": [dtypes.float32, dtypes.bfloat16, dtypes.int32],
 }
-ALL_LAWS = {**laws.LAWS, "accuracy": lambda case: laws.accuracy_holds(case, NUMPY)}
+ALL_LAWS = {**LAWS, "accuracy": lambda case: accuracy_holds(case, NUMPY)}
 
 
 def held(law: str, cases: Iterator[Case]) -> list[str]:
@@ -103,7 +118,7 @@ def test_declared_edges(name: str) -> None:
 def test_error_samples(name: str) -> None:
     for sample, kind in REGISTRY[name].errors:
         with pytest.raises(kind) as caught:
-            laws.entry_of(REGISTRY[name], sample, dtypes.float32)
+            entry_of(REGISTRY[name], sample, dtypes.float32)
         text = str(caught.value)
         assert (
             isinstance(caught.value, ProaError) and text.startswith("[") and "expected" in text
@@ -115,13 +130,13 @@ def test_dtypes_that_are_refused_are_named(name: str) -> None:
     """A dtype that an operation does not accept is a typed error, never a wrong answer."""
     primitive = REGISTRY[name]
     for sample in samples_of(primitive):
-        if not sample.operands or laws.is_fixed(sample):
+        if not sample.operands or is_fixed(sample):
             continue
         for dtype in dtypes.ALL:
-            if laws._accepted(primitive, sample, dtype):
+            if accepted(primitive, sample, dtype):
                 continue
             with pytest.raises(ProaError) as caught:
-                laws.entry_of(primitive, sample, dtype)
+                entry_of(primitive, sample, dtype)
             assert dtype.name in str(caught.value)
 
 
@@ -164,7 +179,7 @@ def test_the_judge_sees_a_wrong_result(name: str, dtype: Dtype) -> None:
     """A result moved by 16 units in the last place lies outside."""
     for case in cases_of(REGISTRY[name], dtype):
         for found, judged, of in zip(
-            laws.evaluate(case.graph, case.arrays),
+            evaluate(case.graph, case.arrays),
             judge(case.graph, case.arrays),
             case.graph.output_specs(),
             strict=True,
@@ -189,7 +204,7 @@ def test_the_judge_bounds_chains() -> None:
         lambda v: [(fn.exp(v) - 1.0) / v, fn.floor(op.divide(v, v)), reduce.argmax(fn.exp(v))], x
     )
     slope, one, best = judge(graph, [x])
-    found = laws.evaluate(graph, [x])
+    found = evaluate(graph, [x])
     assert not verdict(found[0], slope) and 1e-8 < slope.error.max() < 1e-4
     assert np.all(one.error >= 1.0) or np.all(one.error == 0.0)
     assert np.isinf(best.error).all()
@@ -226,10 +241,10 @@ def test_derivatives_batch(name: str) -> None:
     for case in rows(REGISTRY[name], dtypes.float64):
         if not case.floats or not case.results:
             continue
-        graph = laws.float_results(case)
+        graph = float_results(case)
         for derived in (
-            laws.tangent_graph(graph, case.floats),
-            laws.gradient_graph(graph, case.floats),
+            tangent_graph(graph, case.floats),
+            gradient_graph(graph, case.floats),
         ):
             rng = np.random.default_rng(4)
             more = [
@@ -238,9 +253,9 @@ def test_derivatives_batch(name: str) -> None:
             ]
             arrays = (*case.arrays, *more)
             stacks = [np.stack([a, a[..., ::-1] if a.ndim else a]) for a in arrays]
-            together = laws.evaluate(laws.batched_graph(derived, (True,) * len(arrays), 2), stacks)
+            together = evaluate(batched_graph(derived, (True,) * len(arrays), 2), stacks)
             for k in range(2):
-                alone = laws.evaluate(derived, [s[k] for s in stacks])
+                alone = evaluate(derived, [s[k] for s in stacks])
                 for t, a in zip(together, alone, strict=True):
                     if not np.allclose(t[k], a, rtol=1e-9, atol=1e-12, equal_nan=True):
                         found.append(f"{case.name} row {k}")

@@ -23,8 +23,8 @@ from proa.backends.xla.elementwise import WIDER
 from proa.capture.jit import jit
 from proa.capture.trace import trace
 from proa.compile.find import backend, default_device
+from proa.conformance.cases import run_on
 from proa.conformance.judge import STRICT, Widen, decided, judge, verdict
-from proa.conformance.laws import run_on
 from proa.graph.spec import spec
 from proa.ops import scans
 from proa.ops.primitive import apply

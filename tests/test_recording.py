@@ -410,3 +410,17 @@ def test_a_detached_tensor_cannot_be_changed_in_place() -> None:
     d += 1.0
     assert d.tolist() == [3.0, 3.0] and x.tolist() == [1.0, 1.0]
     assert (x.detach().requires_grad_() * 2.0).requires_grad
+
+
+def test_what_is_alive_belongs_to_the_structure() -> None:
+    x = pa.asarray([1.0, 2.0])
+
+    def run(keep: bool) -> Any:
+        y = x * 2.0
+        z = y + 1.0
+        return (y, z) if keep else (None, z)
+
+    for keep in (True, False, True, False):
+        y, z = run(keep)
+        assert z.tolist() == [3.0, 5.0]
+        assert not keep or y.tolist() == [2.0, 4.0]

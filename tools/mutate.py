@@ -161,7 +161,7 @@ FAULTS = (
     fault(
         "the key of a program without its results", "proa/record/key.py",
         "    flat += [first[v.node] + v.index for v in outputs]\n", "",
-        "tests/test_equalities.py", "-k", "jit_gives_the_bits and mlp",
+        "tests/test_recording.py", "-k", "what_is_alive",
     ),
     fault(
         "of two cotangents of one value the last one counts", "proa/transforms/reverse.py",
