@@ -31,7 +31,7 @@ Where other programs use the cores, OPENBLAS_NUM_THREADS=1 is much faster."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `proa demo`."""
-    defaults = import_module("proa.examples.language").Settings()
+    defaults = import_module("proa.examples.settings").Settings()
     parser.epilog = EXAMPLES
     _add_common(parser.add_argument)
     group = parser.add_argument_group("language")
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
 def _language(options: Any, parser: Any, show: Show) -> tuple[dict[str, Any], bool]:
     language = import_module("proa.examples.language")
     out = options.out or Path(OUT)
-    settings = _accept(parser, lambda: _settings(language, options, out))
+    settings = _accept(parser, lambda: _settings(options, out))
     if settings.text is not None and not os.path.exists(settings.text):
         parser.error(f"argument --text: there is nothing at {settings.text!r}")
     if not _writable(out):
@@ -100,15 +100,16 @@ def _language(options: Any, parser: Any, show: Show) -> tuple[dict[str, Any], bo
     return report, report["reload"]["equal"]
 
 
-def _settings(language: Any, options: Any, out: Path) -> Any:
+def _settings(options: Any, out: Path) -> Any:
+    kind = import_module("proa.examples.settings").Settings
     given = {k: v for k, v in vars(options).items() if v is not None}
-    chosen = {k: v for k, v in given.items() if hasattr(language.Settings, k)}
+    chosen = {k: v for k, v in given.items() if hasattr(kind, k)}
     if "text" in chosen:
         chosen["text"] = os.path.abspath(chosen["text"])
     chosen["device"] = str(device(options.device) if options.device else default_device())
     if options.resume:
-        return language.settings_to_resume(out, chosen)
-    return language.Settings(**chosen).check()
+        return import_module("proa.examples.saved").settings_to_resume(out, chosen)
+    return kind(**chosen).check()
 
 
 def _writable(path: Path) -> bool:

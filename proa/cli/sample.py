@@ -32,13 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, parser: argparse.ArgumentParser) -> int:
     """Write the text; the exit status."""
-    language = import_module("proa.examples.language")
+    saved = import_module("proa.examples.saved")
+    writing = import_module("proa.examples.writing")
     device = options.device or str(default_device())
-    model, tokenizer = language.load(options.path, device)
+    model, tokenizer = saved.load(options.path, device)
     out = sys.stdout
     out.write(options.prompt)
     how = {name: getattr(options, name) for name in ("tokens", "temperature", "top_k", "seed")}
-    pieces = language.stream(model, tokenizer, options.prompt, **how)
+    pieces = writing.stream(model, tokenizer, options.prompt, **how)
     for piece in pieces:
         out.write(piece)
         out.flush()

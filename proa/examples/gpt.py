@@ -1,16 +1,13 @@
 """A small causal transformer, written with the public API only. `proa demo` trains it.
 
-Read from top to bottom: its sizes, one block, the whole model, and how it writes.
+Read from top to bottom: its sizes, one block, the whole model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any, final
-
-import numpy as np
 
 import proa as pa
 from proa import nn
@@ -147,59 +144,3 @@ class GPT(nn.Module):
         """The mean of -log P(token | those before it), over all tokens but each row's first."""
         scores = self(ids[:, :-1])
         return F.cross_entropy(scores.reshape(-1, self.config.vocabulary), ids[:, 1:].reshape(-1))
-
-
-def generate(
-    model: GPT,
-    ids: Sequence[int],
-    count: int,
-    *,
-    temperature: float = 0.8,
-    top_k: int = 40,
-    seed: int = 0,
-    first: Collection[int] = (),
-) -> Iterator[int]:
-    """Write tokens, one after the other; equal arguments give equal tokens.
-
-    The window is always a full context, filled up behind the last token: no token sees those
-    behind it, and with one shape there is one program.
-
-    Arguments:
-        model: what to ask.
-        ids: the tokens to go on from, at least one.
-        count: how many to write.
-        temperature: 1 draws as the model says, less is bolder, 0 always takes the most probable.
-        top_k: only the k most probable tokens are drawn; 0 for all.
-        seed: where the random numbers begin.
-        first: if there are any, the first new token is one of them.
-
-    Errors:
-        ArgumentError: no ids, or ids outside the vocabulary.
-    """
-    size, context, home = model.config.vocabulary, model.config.context, model.token.weight.device
-    written = [int(i) for i in ids]
-    if not written or not all(0 <= i < size for i in written):
-        raise ArgumentError(message("generate", f"ids {written!r:.60}", f"some, each below {size}"))
-    random = np.random.default_rng(seed)
-    allowed = np.isin(np.arange(size), list(first)) if first else np.ones(size, bool)
-    for _ in range(count):
-        seen = written[-context:]
-        window = np.zeros((1, context), np.int64)
-        window[0, : len(seen)] = seen
-        with pa.no_grad():
-            scores = model(pa.asarray(window, device=home))[0, len(seen) - 1].numpy()
-        written.append(_draw(np.where(allowed, scores, -np.inf), temperature, top_k, random))
-        allowed = np.ones(size, bool)
-        yield written[-1]
-
-
-def _draw(scores: Any, temperature: float, top_k: int, random: np.random.Generator) -> int:
-    if temperature <= 0:
-        return int(scores.argmax())
-    scores = scores.astype(np.float64)
-    if 0 < top_k < scores.size:
-        scores = np.where(scores >= np.partition(scores, -top_k)[-top_k], scores, -np.inf)
-    chances = np.exp((scores - scores.max()) / temperature).cumsum()
-    # The last place is reached where rounding leaves nothing beyond the drawn number.
-    place = np.searchsorted(chances, random.random() * chances[-1], side="right")
-    return int(min(place, np.searchsorted(chances, chances[-1])))

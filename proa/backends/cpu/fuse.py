@@ -232,7 +232,7 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
         return
     if _operand_count(draft, producer, consumer) > MOST_OPERANDS:
         return
-    if False:
+    if order.apart(producer.number, consumer.number):
         return
     order.unite(consumer.number, producer.number)
     for slot, map_ in producer.members.items():

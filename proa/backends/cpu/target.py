@@ -55,8 +55,17 @@ def binding() -> Any:
 
 @cache
 def target() -> Target:
-    """The target of this process."""
-    return find(config.cpu_target)
+    """The target of this process: this machine, or less of it where that is asked for."""
+    asked = config.cpu_target
+    if asked:
+        found = find(asked)
+        here = {k for k, on in binding().get_host_cpu_features().items() if on}
+        missing = sorted(_levels(asked) - here)
+        if missing:
+            given = f"PROA_CPU_TARGET={asked}"
+            raise DeviceError(message("config", given, f"a processor with {', '.join(missing)}"))
+        return found
+    return find()
 
 
 def find(asked: str = "") -> Target:
