@@ -21,7 +21,7 @@ from proa.ops import operators as op
 from proa.ops.composite.common import real
 from proa.ops.movement import reshape, zeros
 from proa.ops.primitive import apply, number_of
-from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, thread, use_mode
+from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, epoch, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
 from proa.shapes import as_list
 from proa.tensor import READ_ONLY, Tensor, derived, handle, off_tape, rebind
@@ -158,6 +158,7 @@ class Hook:
     def remove(self) -> None:
         if self.function in self.leaf.hooks:
             self.leaf.hooks.remove(self.function)
+            epoch.advance()
 
 
 def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
@@ -168,6 +169,7 @@ def add_hook(tensor: Tensor, hook: Callable[[Tensor], Any]) -> Hook:
         raise DtypeError(message("register_hook", f"{hook!r:.60}", "a function"))
     leaf = _leaf_of(tensor)
     leaf.hooks.append(hook)
+    epoch.advance()
     return Hook(leaf, hook)
 
 
@@ -326,7 +328,7 @@ class _Run:
             tensor = Tensor(v)
         target = derived(tensor, v.spec.with_grad())
         self.targets.append(target)
-        return Tensor(target)
+        return Tensor(target) if target.buffer is not None else handle(target)
 
     def _tape(self, outs: Sequence[Any]) -> Tape:
         for o in outs:

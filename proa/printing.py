@@ -30,6 +30,7 @@ def _values(tensor: Any) -> str:
     from proa.record.live import CAPTURE, thread
 
     if thread.state.mode & CAPTURE:
+        thread.state.capture.needs_number(tensor)
         return "<recorded>"
     array = tensor.numpy()
     if array.dtype.kind == "V" or array.dtype.name.startswith(("bfloat16", "float8")):

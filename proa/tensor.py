@@ -205,7 +205,11 @@ class Tensor(Attached):
         name = type(self).__name__
         raise ProaError(message("pickle", name, "a safe format", "pa.save or x.numpy()"))
 
-    __hash__ = object.__hash__
+    def __hash__(self) -> int:
+        if thread.state.mode & CAPTURE:
+            thread.state.capture.needs_number(self)
+        return object.__hash__(self)
+
     __array_priority__ = 1000
     __array_ufunc__ = None
 

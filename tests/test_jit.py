@@ -456,3 +456,137 @@ def test_owners_of_jitted_methods_are_freed() -> None:
     del box
     gc.collect()
     assert gone() is None
+
+
+# What an independent tester found.
+
+
+def test_gradients_of_a_jitted_function_of_a_pending_argument() -> None:
+    f = pa.jit(lambda x: x * x * x)
+    assert [pa.grad(f)(pa.asarray(2.0) * 1).item() for _ in range(6)] == [12.0] * 6
+    f = pa.jit(lambda x: x * x * x)
+    assert [pa.grad(pa.grad(f))(pa.asarray(2.0)).item() for _ in range(6)] == [12.0] * 6
+    assert pa.grad(pa.grad(f))(pa.asarray(3.0)).item() == 18.0
+
+
+def test_a_leaf_argument_is_written_where_it_was_given() -> None:
+    def sgd(p: Any, g: Any) -> Any:
+        with pa.no_grad():
+            p -= g
+        return (p * 1).sum()
+
+    f = pa.jit(sgd)
+    a, b = (pa.asarray([v]).requires_grad_() for v in (1.0, 10.0))
+    g = pa.asarray([0.5])
+    for _ in range(5):
+        f(a, g)
+    f(b, g)
+    assert (a.item(), b.item()) == (-1.5, 9.5)
+
+
+def test_a_gradient_hook_added_between_calls() -> None:
+    w = nn.Parameter(pa.asarray([1.0, 2.0]))
+    opt = optim.SGD([w], lr=1.0)
+
+    @pa.jit
+    def step(x: Any) -> Any:
+        loss = (w * x).sum()
+        opt.zero_grad()
+        loss.backward()
+        opt.step()
+        return loss
+
+    for _ in range(6):
+        step(pa.ones((2,)))
+    hook = w.register_hook(lambda g: g * 0.0)
+    step(pa.ones((2,)))
+    assert w[0].item() == -5.0
+    hook.remove()
+    step(pa.ones((2,)))
+    assert w[0].item() == -6.0
+
+
+def test_an_argument_that_is_also_a_closure_tensor() -> None:
+    w = pa.asarray([1.0, 2.0])
+
+    def f(x: Any) -> Any:
+        x += 1
+        return (w + 0).sum()
+
+    j = pa.jit(f)
+    assert [j(w).item() for _ in range(4)] == [5.0, 7.0, 9.0, 11.0]
+    other = pa.asarray([0.0, 0.0])
+    assert [j(other).item() for _ in range(5)] == [11.0] * 5
+    assert other.tolist() == [5.0, 5.0]
+    assert j(w).item() == 13.0
+
+
+def test_traced_numbers_are_checked_and_python_uses_make_them_static() -> None:
+    x = pa.asarray([1.0, 2.0, 3.0])
+    j = pa.jit(lambda x, i: x[i])
+    assert [j(x, i).item() for i in (0, 1, 2, 0, 1, -1)] == [1.0, 2.0, 3.0, 1.0, 2.0, 3.0]
+    with pytest.raises(IndexError):
+        j(x, 7)
+    small = pa.asarray([1, 2], dtype=pa.uint8)
+    j = pa.jit(lambda x, n: x + n)
+    for n in (1, 2, 3, 4, 5):
+        assert j(small, n).tolist() == [1 + n, 2 + n]
+    for n in (-1, 2**40, 2**70):
+        with pytest.raises(ValueError):
+            j(small, n)
+    table = {3: 5.0}
+    j = pa.jit(lambda x, n: x * table.get(n, 1.0))
+    assert [j(x, 3)[0].item() for _ in range(5)] == [5.0] * 5
+    j = pa.jit(lambda x, n: x * 2 if n == 0 else x * 3)
+    assert [j(x, n)[0].item() for n in (0, 1, 0, 1, 0, 1, 0)] == [2.0, 3.0, 2.0, 3.0, 2.0, 3.0, 2.0]
+    j = pa.jit(lambda x, s: x if s > 0.5 else -x)
+    assert [j(x, s)[0].item() for s in (0.1, 0.9, 0.1, 0.9, 0.1)] == [-1.0, 1.0, -1.0, 1.0, -1.0]
+    j = pa.jit(lambda x, n: x * len(str(n)))
+    assert [j(x, 12)[0].item() for _ in range(5)] == [2.0] * 5
+
+
+def test_a_copy_of_an_object_has_jitted_methods_of_its_own() -> None:
+    import copy
+
+    class Box:
+        def __init__(self) -> None:
+            self.w = pa.asarray([1.0])
+
+        @pa.jit
+        def run(self, x: Any) -> Any:
+            return (x * self.w).sum()
+
+    box = Box()
+    for _ in range(5):
+        box.run(pa.ones((1,)))
+    other = copy.copy(box)
+    other.w = pa.asarray([5.0])
+    assert other.run(pa.ones((1,))).item() == 5.0 and box.run(pa.ones((1,))).item() == 1.0
+
+
+def test_an_argument_kept_by_somebody_raises() -> None:
+    class Box:
+        kept: Any = None
+
+        def run(self, x: Any, s: float) -> Any:
+            self.kept = x
+            return x * s
+
+    f = pa.jit(Box().run)
+    f(pa.ones((2,)), 1.0)
+    with pytest.raises(JitError, match=r"Box\.kept"):
+        f(pa.ones((2,)), 1.0)
+
+
+def test_an_array_argument_is_a_tensor_from_the_first_call() -> None:
+    kinds = []
+
+    def f(n: Any) -> Any:
+        kinds.append(type(n).__name__)
+        n += 1
+        return n * 2.0
+
+    j = pa.jit(f)
+    a = np.ones(2, np.float32)
+    assert [j(a).tolist() for _ in range(5)] == [[4.0, 4.0]] * 5
+    assert set(kinds) == {"Tensor"} and a.tolist() == [1.0, 1.0]

@@ -424,3 +424,27 @@ def test_what_is_alive_belongs_to_the_structure() -> None:
         y, z = run(keep)
         assert z.tolist() == [3.0, 5.0]
         assert not keep or y.tolist() == [2.0, 4.0]
+
+
+def test_a_failed_step_loses_nothing() -> None:
+    pa.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    opt = optim.SGD(model.parameters(), lr=0.1)
+    x = pa.ones((2, 3))
+
+    def run(bad: bool) -> list[Any]:
+        loss = (model(x) ** 2).sum()
+        opt.zero_grad()
+        loss.backward()
+        huge = pa.ones((1 << 46,)) * 2.0 if bad else None
+        try:
+            opt.step()
+        except MemoryError:
+            assert bad
+        del huge
+        return [p.sum().item() for p in model.parameters()]
+
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    expected = [run(False), run(False)]
+    model.load_state_dict(start)
+    assert [run(True), run(False)] == expected

@@ -13,7 +13,7 @@ from proa.dtypes import Dtype, weak_dtype
 from proa.graph.node import Value
 from proa.graph.spec import spec
 from proa.record.live import thread
-from proa.tensor import Tensor, put
+from proa.tensor import READ_ONLY, Tensor, put
 
 
 @final
@@ -27,23 +27,34 @@ class Arguments:
         found: tuple[list[Any], Any] = tree.flatten((args, kwargs)) if kwargs else _flat(args)
         self.leaves, self.structure = found
         self.others: list[Any] = []
+        if np.ndarray in map(type, self.leaves):
+            self._take_arrays()
         key: list[Any] = [self.structure]
         seen: dict[int, int] = {}
         for i, leaf in enumerate(self.leaves):
             kind = type(leaf)
             if kind is Tensor:
                 key.append(leaf.value.spec)
-                key.append(seen.setdefault(id(leaf), i))
+                if has_state(leaf):  # its gradient and its writes are those of this very tensor
+                    key.append(id(leaf))
+                    self.others.append(leaf)
+                else:
+                    key.append(seen.setdefault(id(leaf), i))
             elif kind is float or kind is int:
-                key.append((kind, repr(leaf)) if i in static else kind)
-            elif kind is np.ndarray:
-                key.append((leaf.shape, leaf.dtype))
+                fixed = i in static or (kind is int and not -(2**63) <= leaf < 2**63)
+                key.append((kind, repr(leaf)) if fixed else kind)
             elif kind in (bool, str, type(None), bytes, Dtype) or isinstance(leaf, Enum):
                 key.append((kind, leaf))
             else:
                 key.append(id(leaf))
                 self.others.append(leaf)
         self.key = tuple(key)
+
+    def _take_arrays(self) -> None:
+        """Arrays become tensors before the first call: the body always sees the same kind."""
+        self.leaves = [_tensor_of(x) if type(x) is np.ndarray else x for x in self.leaves]
+        found = tree.unflatten(self.structure, self.leaves)
+        self.args, self.kwargs = found if self.kwargs else (found, {})
 
     def copies(self) -> tuple[Any, Any, dict[Value, int], dict[Value, int]]:
         """Arguments for a recording: tensors with handles of their own, numbers as 0-d tensors.
@@ -68,21 +79,20 @@ class Arguments:
                 value = Value(None, 0, spec((), weak_dtype(leaf), weak=True), leaf)
                 sources[value] = numbers[value] = i
                 leaf = Tensor(value)
-            elif kind is np.ndarray:
-                leaf = _tensor_of(leaf)
-                sources[leaf.value] = i
             position += 1
             leaves.append(leaf)
         found = tree.unflatten(self.structure, leaves)
         args, kwargs = found if self.kwargs else (found, {})
         return args, kwargs, sources, numbers
 
+    def plain_ids(self) -> list[int]:
+        """The tensors that a recording sees by handles of its own."""
+        return [id(x) for x in self.leaves if type(x) is Tensor and not has_state(x)]
+
     def buffer(self, i: int) -> Any:
         leaf = self.leaves[i]
         if type(leaf) is Tensor:
             return leaf.value.buffer
-        if type(leaf) is np.ndarray:
-            return _tensor_of(leaf).value.buffer
         return leaf
 
 
@@ -103,10 +113,15 @@ def _tensor_of(array: Any) -> Tensor:
     return put(array, of, thread.state.device or default_device())
 
 
+def has_state(tensor: Tensor) -> bool:
+    """Whether a handle carries more than its value: a gradient, hooks."""
+    return tensor.leaf is not None and tensor.leaf is not READ_ONLY
+
+
 def _own_handle(tensor: Tensor) -> Tensor:
     """A leaf that requires a gradient is itself (its gradient is state); others get a copy, so
     that a closure over the same tensor is told apart from the argument."""
     v = tensor.value
-    if tensor.leaf is not None:
+    if has_state(tensor):
         return tensor
     return Tensor(Value(v.node, v.index, v.spec, v.buffer))

@@ -6,22 +6,32 @@ and run; from the fourth on the recorded program is given its inputs and nothing
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, final
+from weakref import ref
 
-from proa import dtypes
-from proa.capture.arguments import Arguments
+from proa import dtypes, tree
+from proa.capture.arguments import Arguments, has_state
 from proa.capture.plan import Plan
 from proa.capture.skeleton import Skeleton, roots
-from proa.capture.trace import StaticNumber, record
+from proa.capture.trace import (
+    PendingOutside,
+    Recording,
+    StaticNumber,
+    record,
+    refuse_kept_arguments,
+)
 from proa.compile.find import default_device
 from proa.errors import DtypeError, message
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, DEBUG, thread
+from proa.tensor import Tensor
 
 SIGNATURE_WARNING = 8
+MOST_SIGNATURES = 256
 
 
 def jit(function: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
@@ -64,19 +74,21 @@ class Jitted:
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if thread.state.mode & (CAPTURE | DEBUG):
-            return self.function(*args, **kwargs)
-        self.calls += 1
         given = Arguments(args, kwargs, self.static)
+        if thread.state.mode & (CAPTURE | DEBUG):
+            return self.function(*given.args, **given.kwargs)
+        self.calls += 1
         self.others = given.others
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
             case = self.cases[key] = _Case()
+            if len(self.cases) > MOST_SIGNATURES:
+                del self.cases[next(iter(self.cases))]
             self._warn_if_many(key)
             self.python_calls += 1
             try:
-                return self.function(*args, **kwargs)
+                return self.function(*given.args, **given.kwargs)
             finally:
                 self._follow(key, given, case)
         return self._run(case, given)
@@ -98,14 +110,14 @@ class Jitted:
         """As a method: one jitted function for each object."""
         if owner is None:
             return self
-        found = Jitted(self.function.__get__(owner, kind), self.check)
-        space = getattr(owner, "__dict__", None)
-        if space is not None:  # found there from now on; it goes with the object
-            space[self.attribute] = found
+        space = getattr(owner, "__dict__", {})
+        found = space.get(self.attribute)
+        if found is None or found.function.__self__ is not owner:  # a copy brings its model's
+            found = space[self.attribute] = Jitted(self.function.__get__(owner, kind), self.check)
         return found
 
     def __set_name__(self, owner: Any, name: str) -> None:
-        self.attribute = name
+        self.attribute = f"_jitted_{name}"
 
     def _reached(self) -> list[Any]:
         return [*roots(self.function), *self.others]
@@ -113,10 +125,12 @@ class Jitted:
     def _run(self, case: _Case, given: Arguments) -> Any:
         for plan in case.plans:
             if plan.holds() and plan.confirmed and not self.check:
-                return plan.replay(given)
+                return plan.replay(given) if plan.fits(given) else self._dynamic(given)
         recorded = self._record(case, given)
         if recorded is None:  # an argument turned out to be static
             return self(*given.args, **given.kwargs)
+        if not recorded.fits(given):
+            return self._dynamic(given)
         for number, plan in enumerate(case.plans):
             if plan.same_case(recorded):
                 plan.compare(recorded)
@@ -126,18 +140,43 @@ class Jitted:
         case.plans.append(recorded)
         return recorded.replay(given)
 
+    def _dynamic(self, given: Arguments) -> Any:
+        """A call that no replay can stand for: an argument is also written state, or an int is
+        outside what was recorded (the body then raises what it raises without `jit`)."""
+        self.python_calls += 1
+        return self.function(*given.args, **given.kwargs)
+
     def _record(self, case: _Case, given: Arguments) -> Plan | None:
-        compute(())
+        compute([t.value for t in given.leaves if type(t) is Tensor])
         self.python_calls += 1
         key = self._key(given)
         args, kwargs, sources, numbers = given.copies()
+        own = [t for t in tree.flatten((args, kwargs))[0] if type(t) is Tensor]
+        lent = [ref(t) for t in own if t.value in sources and not has_state(t)]
+        del own
         try:
-            recording = record(self.name, lambda: self.function(*args, **kwargs), list(numbers))
+            recording = record(
+                self.name, lambda: self.function(*args, **kwargs), list(numbers), settled=True
+            )
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])
             return None
-        self._follow(key, given, case)
-        return Plan(self.name, recording, sources)
+        except PendingOutside as signal:
+            outside = signal.value
+        else:
+            del args, kwargs
+            self._refuse_kept(recording, lent)
+            self._follow(key, given, case)
+            return Plan(self.name, recording, sources)
+        compute([outside])
+        return self._record(case, given)
+
+    def _refuse_kept(self, recording: Recording, lent: list[Any]) -> None:
+        known = {id(t) for t in recording.result} | {id(t) for t, _ in recording.writes}
+        if [t for r in lent if (t := r()) is not None and id(t) not in known]:
+            gc.collect()
+            kept = [t for r in lent if (t := r()) is not None and id(t) not in known]
+            refuse_kept_arguments(self.name, kept)
 
     def _warn_if_many(self, key: Any) -> None:
         many = len(set(map(id, self.cases.values())))

@@ -29,7 +29,7 @@ class Plan:
     __slots__ = (
         "name", "plan", "specs", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
-        "fixed", "single", "slow_writes", "fast_writes", "kept",
+        "fixed", "single", "slow_writes", "fast_writes", "kept", "bounds", "handles",
     )  # fmt: skip
 
     def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
@@ -50,6 +50,9 @@ class Plan:
         )
         self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v.node is None}
         self.kept = capture
+        self.bounds = [(sources[v], low, high) for v, low, high in capture.bounds]
+        self.handles = {id(h) for _, h, _ in self.from_handles}
+        self.handles |= {id(t) for t, *_ in self.writes if not isinstance(t, int)}
 
     def _bind_inputs(self, recording: Recording, sources: dict[Value, int]) -> None:
         self.from_args: list[tuple[int, int]] = []
@@ -117,6 +120,14 @@ class Plan:
             if h.value.spec is not of:
                 return False
         return True
+
+    def fits(self, given: Arguments) -> bool:
+        """Whether traced ints are where the recording may use them, and no argument is also
+        state of the function where one of the two is written."""
+        for i, low, high in self.bounds:
+            if not low <= given.leaves[i] <= high:
+                return False
+        return not self.writes or self.handles.isdisjoint(given.plain_ids())
 
     def same_case(self, other: Plan) -> bool:
         mine = [(id(leaf), before) for leaf, before, _ in self.fills]

@@ -17,7 +17,7 @@ from proa import tree
 from proa.errors import JitError, message
 from proa.graph.build import Builder
 from proa.graph.graph import Graph
-from proa.graph.node import Node, Value, line_of
+from proa.graph.node import SCALAR_TYPES, Node, Value, line_of, next_serial
 from proa.graph.rewrite import splice
 from proa.graph.spec import Spec
 from proa.record.key import Pending, graph_of, pending, role_of
@@ -34,13 +34,34 @@ class StaticNumber(Exception):
 
 
 @final
+class PendingOutside(Exception):
+    """A tensor from outside is still pending: compute it, and record again."""
+
+    def __init__(self, value: Value) -> None:
+        self.value = value
+
+
+@final
 class Capture:
     """What a recording read and wrote beside its own results."""
 
-    __slots__ = ("name", "readers", "origin", "before", "fills", "inside", "numbers", "printed")
+    __slots__ = (
+        "name",
+        "readers",
+        "origin",
+        "before",
+        "fills",
+        "inside",
+        "numbers",
+        "printed",
+        "bounds",
+        "start",
+    )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settled: bool = False) -> None:
         self.name = name
+        self.start = next_serial() if settled else -1
+        self.bounds: list[tuple[Value, int, int]] = []
         self.readers: dict[Value, Any] = {}
         self.origin: dict[Value, Value] = {}
         self.before: dict[int, tuple[Any, Value]] = {}
@@ -53,7 +74,11 @@ class Capture:
 
     def saw(self, handle: Tensor) -> None:
         v = handle.value
-        if v.buffer is None or v in self.readers or v in self.inside:
+        if v.buffer is None:
+            if v.node is not None and v.node.serial < self.start:
+                raise PendingOutside(v)
+            return
+        if v in self.readers or v in self.inside:
             return
         written = self.before.get(id(handle))
         if written is None or written[1] is v:  # else it holds what the recording put there
@@ -78,13 +103,39 @@ class Capture:
     def filled(self, leaf: Leaf) -> None:
         self.fills.setdefault(leaf, leaf.full)
 
+    def bound(self, number: Value, low: int, high: int) -> None:
+        """A traced int is used where only low..high is good: checked at each replay."""
+        if number in self.numbers:
+            self.bounds.append((number, low, high))
+
+    def needs_number(self, handle: Tensor) -> None:
+        """A number argument is used as a Python object (hashed, printed): it becomes static."""
+        number = self._number_behind(handle.value)
+        if number is not None:
+            raise StaticNumber(number)
+
+    def _number_behind(self, value: Value) -> Value | None:
+        """A number argument, if the value is made of number arguments and constants alone."""
+        found: Value | None = None
+        stack, seen = [value], {value}
+        while stack:
+            v = stack.pop()
+            if v in self.numbers:
+                found = v
+            elif v.node is not None and v.buffer is None:
+                fresh = [w for w in v.node.inputs if w not in seen]
+                seen.update(fresh)
+                stack += fresh
+            elif type(v.buffer) not in SCALAR_TYPES:
+                return None
+        return found
+
     def born(self, handle: Tensor) -> None:
         self.inside.add(handle.value)
 
     def refuse(self, handle: Tensor, what: str) -> None:
         """A read while recording: of a number argument it makes the argument static."""
-        if handle.value in self.numbers:
-            raise StaticNumber(handle.value)
+        self.needs_number(handle)
         hint = {
             "bool": "pa.where(condition, a, b), or splitting the function there",
             "format": "pa.print, or returning the value",
@@ -141,10 +192,15 @@ class Recording:
         return graph_of(self.work, self.outputs, [role_of(v) for v in self.work.leaves])
 
 
-def record(name: str, function: Callable[[], Any], numbers: Sequence[Value] = ()) -> Recording:
-    """Runs `function` apart from the thread's queue; handles are as before when it returns."""
+def record(
+    name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False
+) -> Recording:
+    """Runs `function` apart from the thread's queue; handles are as before when it returns.
+
+    With `settled` everything from outside must have been computed, or `PendingOutside` is raised.
+    """
     outer = thread.state
-    capture = Capture(name)
+    capture = Capture(name, settled)
     capture.numbers.update(numbers)
     state = State(outer.mode | CAPTURE, capture, outer)
     try:
@@ -171,9 +227,19 @@ def _refuse_escapes(
     if escaped:
         node: Node = escaped[0].value.node
         holder = _holder(escaped[0], [escaped, state])
-        given = f"{holder} with a new tensor made at {line_of(node.where)}"
-        hint = "assigning into an existing tensor (`self.x[...] = ...`), or returning it"
-        raise JitError(message(capture.name, given, "no tensor that escapes the call", hint))
+        refuse_escape(capture.name, f"{holder} with a new tensor made at {line_of(node.where)}")
+
+
+def refuse_escape(name: str, given: str) -> None:
+    hint = "assigning into an existing tensor (`self.x[...] = ...`), or returning it"
+    raise JitError(message(name, given, "no tensor that escapes the call", hint))
+
+
+def refuse_kept_arguments(name: str, kept: list[Tensor]) -> None:
+    """An argument that somebody still holds after the call would be the one of this call."""
+    gc.collect()
+    if kept:
+        refuse_escape(name, f"{_holder(kept[0], [kept])} with an argument of the call")
 
 
 def _holder(tensor: Tensor, known: list[Any]) -> str:

@@ -167,6 +167,9 @@ def _tensor_of(item: Any, axis: int, n: int) -> Any:
         given = f"an index of {found.spec.dtype.name}"
         raise IndexingError(message("index", given, "an integer dtype", "i.astype(pa.int64)"))
     value_of("index", item)
+    sink = current_sink()
+    if sink.watching:  # an int argument of a jitted function: checked at each replay
+        sink.capture.bound(found, -n, n - 1)
     if not found.spec.dtype.signed:
         return item
     wide = cast_to(item, int64)

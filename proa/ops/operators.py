@@ -179,7 +179,6 @@ def attach_operators(cls: type) -> None:
         setattr(cls, f"__{name}__", _forward(function))
     for name, unary in UNARY.items():
         setattr(cls, f"__{name}__", _alone(unary))
-    setattr(cls, "__hash__", object.__hash__)  # noqa: B010
 
 
 def _forward(function: Any) -> Any:

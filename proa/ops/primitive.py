@@ -337,6 +337,10 @@ def check_number(op: str, number: Any, dtype: Dtype) -> None:
 def cast_to(value: Any, dtype: Dtype, weak: bool = False) -> Any:
     """`value` in `dtype`; itself if it has it already."""
     found = value_of("cast", value)
+    sink = current_sink()
+    if sink.watching and found.spec.weak and dtype.kind == "int" and found.spec.dtype.kind == "int":
+        limits = dtypes.iinfo(dtype)
+        sink.capture.bound(found, limits.min, limits.max)
     if found.spec.dtype is dtype:
         return found if not hasattr(value, "value") else value
     return apply(REGISTRY["cast"], (value,), dtype=dtype, weak=weak)

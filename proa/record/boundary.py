@@ -55,8 +55,16 @@ def compute(wanted: Sequence[Value]) -> None:
             raise JitError(message("read", "a value without contents", "a computed tensor"))
     if not values:
         return
-    _dispatch(values, state.device or default_device())
     spent, state.spent = state.spent, []
+    try:
+        _dispatch(values, state.device or default_device())
+    except BaseException as error:
+        # Nothing has changed, and the tapes stay whole. After an interruption all of it waits as
+        # before; after a failure each value is tried again when it is read, so that one which
+        # always fails does not stand in the way of the others.
+        if not isinstance(error, Exception):
+            state.handles = [ref(t) for t in handles] + state.handles
+        raise
     for node in spent:
         node.inputs = ()
         node.saved = ()
