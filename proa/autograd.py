@@ -44,7 +44,8 @@ def backward(
         found = _gradients(tape, cts, targets)
         for target, g in zip(targets, found, strict=True):
             if g is not None:
-                _accumulate(target.leaf, _hooked(target.leaf, g).value)
+                leaf: Any = target.leaf
+                _accumulate(leaf, _hooked(leaf, g).value if leaf.hooks else g)
     if not (retain_graph or create_graph):
         _consume(tape, roots)
 

@@ -5,7 +5,7 @@ Everything but a tensor is copied now.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -51,13 +51,18 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, copy: bool | None =
     kinds = _kinds(obj)
     if Tensor in kinds:
         return _of_tensor(_stacked(obj), target, device, None)
+    if any(issubclass(k, np.ma.MaskedArray) for k in kinds):
+        _refuse_mask("asarray", obj)
     array = _host(obj)
     python = kinds <= PYTHON
+    if array.dtype.kind == "f" and python and kinds <= _INTEGERS and array.size:
+        array = np.asarray(obj, dtype=object)  # ints that no NumPy dtype holds in common
     natural = natural_dtype(array) if python else as_dtype(array.dtype)
     return constant(held(array, target or natural, python), target or natural, device)
 
 
 tensor = asarray
+_INTEGERS: Final = frozenset({bool, int})
 
 
 def _of_tensor(x: Tensor, dtype: Dtype | None, where: Any, copy: bool | None) -> Tensor:
@@ -142,6 +147,18 @@ def _host(obj: Any) -> Any:
         raise ArgumentError(message("asarray", given, "numbers in a regular shape", hint)) from None
 
 
+def _refuse_mask(name: str, obj: Any) -> None:
+    """An array whose mask hides elements, or nested lists of such."""
+    parts = [obj]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, (list, tuple)):
+            parts += part
+        elif isinstance(part, np.ma.MaskedArray) and bool(np.any(np.ma.getmaskarray(part))):
+            given, hint = "a masked array that hides elements", "array.filled(...)"
+            raise ArgumentError(message(name, given, "an array with every element", hint))
+
+
 def held(array: Any, target: Dtype, python: bool) -> Any:
     """The array in a dtype; ints must fit."""
     if python and array.dtype.kind == "O":
@@ -214,6 +231,7 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
         raise DtypeError(message("from_dlpack", type(x).__name__, "an object with __dlpack__"))
     if type(x) is Tensor:
         return asarray(x, device=device, copy=copy)
+    _refuse_mask("from_dlpack", x)
     try:
         array = np.from_dlpack(x)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:

@@ -377,8 +377,22 @@ def record_into(
     given = tuple([params[p] for p in primitive.params])
     specs = tuple([v.spec for v in values])
     entry = intern_entry(primitive.table, primitive, given, specs)
-    for tensor, value in zip(tensors, thread.state.record(entry, values), strict=True):
-        rebind(tensor, value)
+    rebind_all(tensors, thread.state.record(entry, values))
+
+
+def rebind_all(tensors: Sequence[Tensor], values: Sequence[Value]) -> None:
+    """`rebind` of many handles to fresh values; the hot path of an optimiser's step."""
+    state = thread.state
+    if state.mode & CAPTURE:
+        for tensor, value in zip(tensors, values, strict=True):
+            rebind(tensor, value)
+        return
+    for tensor, value in zip(tensors, values, strict=True):
+        leaf = tensor.leaf
+        if leaf is not None and leaf.stops:
+            value.spec, value.leaf = value.spec.with_grad(), leaf
+        tensor.value = value
+    state.handles += map(ref, tensors)
 
 
 def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:

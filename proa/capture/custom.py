@@ -6,7 +6,8 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, final
 
-from proa import tree
+from proa import dtypes, tree
+from proa.capture.skeleton import Skeleton, roots
 from proa.capture.trace import Traced, trace
 from proa.errors import DtypeError, GradientError, message
 from proa.graph.build import current_sink
@@ -46,7 +47,8 @@ class custom_vjp:  # noqa: N801  (a decorator)
     """A function of tensors whose reverse-mode derivative is given.
 
     `forward(*args)` returns (result, residuals); `backward(residuals, cotangent)` returns one
-    cotangent for each argument. Both run as often as a new structure is met, not at each call.
+    cotangent for each argument. Both run where a new structure is met, or where what they can
+    reach has changed, not at each call.
 
     >>> import proa as pa
     >>> @pa.custom_vjp
@@ -64,11 +66,16 @@ class custom_vjp:  # noqa: N801  (a decorator)
         self.forward: Callable[..., Any] | None = None
         self.backward: Callable[..., Any] | None = None
         self.traces: dict[Any, tuple[Traced, Traced]] = {}
+        self.skeleton = Skeleton(self._reached)
         update_wrapper(self, function, updated=())
 
     def defvjp(self, forward: Callable[..., Any], backward: Callable[..., Any]) -> None:
-        """Gives the rule; must be called once, before the function is used."""
+        """Gives the rule, before the function is used; given again, the new one holds."""
         self.forward, self.backward = forward, backward
+        self.traces.clear()
+
+    def _reached(self) -> list[Any]:
+        return [*roots(self.function), *roots(self.forward), *roots(self.backward)]
 
     def __call__(self, *args: Any) -> Any:
         if self.forward is None or self.backward is None:
@@ -91,7 +98,7 @@ class custom_vjp:  # noqa: N801  (a decorator)
 
     def _traced(self, leaves: list[Any], structure: Any) -> tuple[Traced, Traced]:
         specs = [t.value.spec.plain for t in leaves]
-        key = (structure, tuple(specs))
+        key = (structure, tuple(specs), self.skeleton.token(), dtypes.default_float())
         found = self.traces.get(key)
         # What was captured, numbers too, may be another at the next call: then trace again.
         if found is None or found[0].captured or found[1].captured:

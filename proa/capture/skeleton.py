@@ -1,137 +1,498 @@
 """The static skeleton of what a function can reach: everything but the contents of tensors.
 
-Numbers, strings, enums and tuples of them count by value, lists and dicts by content, anything
-else by identity. Tensors count by identity and by whether they require a gradient.
+Numbers, strings, enums and tuples of them count by value, containers and arrays by content,
+functions by their code and what it can name, plain objects by identity and by their fields and
+classes, anything else by identity. Tensors count by identity, by whether they require a gradient
+and by their hooks. What belongs to Proa, NumPy, the standard library or an installed package is
+not walked, but for what its closures hold. A method counts once its name occurs in code that
+was reached, an attribute of a module likewise.
+
+Not seen: `threading.local`, context variables, `os.environ`, `globals()[name]` and `getattr` by a
+computed name, what a weak reference or an iterator leads to, what a property, `__getattr__` or a
+function reads from outside (files, the clock, caches, `random`), fields of objects of foreign
+types that are no containers, replaced builtins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+import zlib
+from array import array
+from collections import OrderedDict, UserDict, UserList, UserString, defaultdict, deque
+from collections.abc import Callable, Iterable
+from dis import get_instructions
 from enum import Enum
-from operator import is_
-from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, final
+from functools import cached_property, partial, partialmethod
+from itertools import chain
+from operator import attrgetter, is_, itemgetter
+from types import (
+    BuiltinMethodType,
+    CellType,
+    CodeType,
+    FunctionType,
+    MemberDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    SimpleNamespace,
+)
+from typing import Any, Final, final
+
+import numpy as np
 
 from proa.dtypes import Dtype
 from proa.record.live import epoch
 from proa.tensor import Tensor
 
-_BY_VALUE = frozenset({bool, int, str, bytes, type(None), Dtype})
+_BY_VALUE: Final = frozenset({bool, int, str, bytes, type(None), Dtype, range})
+_SCALARS: Final = (int, str, float, complex, bytes)
+_ITEMS: Final = (list, set, frozenset, deque)
+_OPEN: Final = frozenset({SimpleNamespace, UserDict, UserList, UserString})
+_UNWALKED: Final = frozenset({
+    "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__",
+    "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__firstlineno__",
+    "__static_attributes__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+    "__abstractmethods__", "_abc_impl", "__slots__", "__parameters__", "__orig_bases__",
+})  # fmt: skip
+_OPTIMIZER: Final = frozenset({"name", "defaults", "param_groups", "params"})
+_ABSENT: Final = object()
 
 
 def roots(function: Any) -> list[Any]:
-    """What a function can reach without its arguments: self, closure cells, named globals."""
-    found: list[Any] = []
-    if isinstance(function, MethodType):
-        found.append(function.__self__)
-        function = function.__func__
-    if not isinstance(function, FunctionType):
-        found.append(function)
-        return found
-    for cell in function.__closure__ or ():
-        try:
-            found.append(cell.cell_contents)
-        except ValueError:  # a variable that is not bound yet
-            found.append(None)
-    space = function.__globals__
-    for name in _names(function.__code__):
-        if name in space and not isinstance(space[name], ModuleType):
-            found.append(space[name])
+    """Where the walk of a function begins: a method's object and function, else itself."""
+    if type(function) is MethodType:  # made anew at each look
+        return [function.__func__, function.__self__]
+    return [function]
+
+
+# What code names.
+
+
+def _names(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]:
+    """Of a function and the functions inside it: global names, all names, imported modules."""
+    found = _NAMES.get(code)
+    if found is None:
+        spaces: dict[str, None] = {}
+        words = [c for c in code.co_consts if type(c) is str and c.isidentifier()]
+        names = {*code.co_names, *words}
+        modules: dict[str, None] = {}
+        for step in get_instructions(code):
+            if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+                spaces[step.argval] = None
+            elif step.opname == "IMPORT_NAME":
+                modules[step.argval] = None
+        for inner in code.co_consts:
+            if type(inner) is CodeType:
+                more = _names(inner)
+                spaces.update(dict.fromkeys(more[0]))
+                names |= more[1]
+                modules.update(dict.fromkeys(more[2]))
+        found = _NAMES[code] = (tuple(spaces), frozenset(names), tuple(modules))
     return found
 
 
-def _names(code: CodeType) -> tuple[str, ...]:
-    """Global names of a function and of the functions inside it."""
-    names = _NAMES.get(code)
-    if names is None:
-        inner = [c for c in code.co_consts if isinstance(c, CodeType)]
-        all_names = dict.fromkeys(code.co_names)
-        for c in inner:
-            all_names.update(dict.fromkeys(_names(c)))
-        names = _NAMES[code] = tuple(all_names)
-    return names
+_NAMES: Final[dict[CodeType, tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]]] = {}
 
 
-_NAMES: dict[CodeType, tuple[str, ...]] = {}
+def _foreign(name: Any) -> bool:
+    """Whether a module, by its name, is the library's, NumPy's, Python's own or installed."""
+    if type(name) is not str:
+        return False
+    found = _FOREIGN.get(name)
+    if found is None:
+        top = name.partition(".")[0]
+        file = getattr(sys.modules.get(name), "__file__", None) or ""
+        found = top in sys.stdlib_module_names or top in ("builtins", "numpy", "proa")
+        found = found or "site-packages" in file or "dist-packages" in file
+        if found or name in sys.modules:
+            _FOREIGN[name] = found
+    return found
+
+
+_FOREIGN: Final[dict[str, bool]] = {"__main__": False}
+
+
+def _content(o: Any) -> tuple[Any, ...]:
+    """An array or buffer, by content."""
+    if not isinstance(o, np.ndarray):
+        return len(o), getattr(o, "typecode", ""), zlib.crc32(o)
+    flat = np.ascontiguousarray(o).reshape(-1)
+    return o.shape, o.dtype, zlib.crc32(flat.view(np.uint8).data) if flat.size else 0
+
+
+class _Objects:
+    """The elements of an array of Python objects."""
+
+    def __iter__(self: Any) -> Any:
+        return iter([*self.flat])
 
 
 @final
 class Walk:
-    """The fingerprint of some objects, what it keeps alive, and the containers that may change
-    unseen, each with what it held."""
+    """The fingerprint of some objects, and what may change unseen, each with what it held.
 
-    __slots__ = ("parts", "kept", "plain", "seen")
+    `alive` holds what counts by identity alone, so that no other takes its place.
+    """
 
-    def __init__(self, objects: list[Any]) -> None:
+    __slots__ = (
+        "parts", "alive", "kept", "seen", "stack", "names", "methods", "modules",
+        "functions", "code", "cells", "contents", "unbound", "spaces", "containers", "lengths",
+        "items", "others", "other_items", "records", "dicts", "slots", "slot_items", "arrays",
+        "bytes", "fields", "tensors", "globals",
+    )  # fmt: skip
+
+    def __init__(self, objects: Iterable[Any]) -> None:
         self.parts: list[Any] = []
+        self.alive: list[Any] = []
         self.kept: list[Any] = []
-        self.plain: list[tuple[Any, list[Any]]] = []
-        self.seen: set[int] = set()
-        for o in objects:
-            self.add(o, 0)
+        self.seen: dict[int, int] = {}
+        self.names: set[str] = set()
+        self.methods: dict[int, tuple[str, Any]] = {}
+        self.modules: dict[int, Any] = {}
+        self.functions: list[Any] = []
+        self.cells: list[Any] = []
+        self.unbound: list[Any] = []
+        self.globals: dict[int, tuple[dict[str, Any], dict[str, None]]] = {}
+        self.containers: list[Any] = []
+        self.others: list[tuple[Any, Any]] = []
+        self.records: list[Any] = []
+        self.slots: list[tuple[Any, Any]] = []
+        self.arrays: list[Any] = []
+        self.fields: list[tuple[Any, Any, tuple[Any, ...]]] = []
+        self.tensors: list[Any] = []
+        self.stack: list[Any] = [*reversed([*objects])]
+        while self.stack or self._reached_by_name():
+            self.add(self.stack.pop())
+        self._hold()
 
-    def add(self, o: Any, depth: int) -> None:
+    # Walking: each object adds what it is and how many parts follow, so parts need no end.
+
+    def _push(self, *parts: Any) -> None:
+        self.parts.append(len(parts))
+        self.stack += reversed(parts)
+
+    def _identity(self, o: Any) -> None:
+        self.parts.append(id(o))
+        self.alive.append(o)
+
+    def add(self, o: Any) -> None:
         kind = type(o)
         if kind in _BY_VALUE:
             self.parts.append((kind, o))
         elif kind is float or kind is complex:
             self.parts.append((kind, repr(o)))
-        elif id(o) in self.seen or depth > 50:
-            self.parts.append(id(o))
+        elif (number := self.seen.get(id(o))) is not None:
+            self.parts.append(("again", number))
         else:
-            self._object(o, kind, depth)
+            self.seen[id(o)] = len(self.seen)
+            self.kept.append(o)
+            self._object(o, kind)
 
-    def _object(self, o: Any, kind: type, depth: int) -> None:
-        self.seen.add(id(o))
-        self.kept.append(o)
+    def _object(self, o: Any, kind: type) -> None:
         if kind is Tensor:
-            self.parts.append(("tensor", id(o), o.leaf is not None and o.leaf.stops))
+            self._tensor(o)
         elif kind is tuple:
-            self._items("tuple", iter(o), depth)
-        elif kind in (list, set, frozenset):
-            self.plain.append((o, list(o)))
-            self._items(kind.__name__, iter(o), depth)
-        elif kind is dict:
-            self.plain.append((o, [*o, *o.values()]))
-            self._mapping("dict", o, depth)
-        elif isinstance(o, Enum):
+            self.parts.append("tuple")
+            self._push(*o)
+        elif kind is FunctionType:
+            self._function(o)
+        elif kind is MethodType:
+            self.parts.append("method")
+            self._push(o.__func__, o.__self__)
+        elif issubclass(kind, type):
+            self._class(o)
+        elif issubclass(kind, ModuleType):
+            self._identity(o)
+            if not _foreign(o.__name__):
+                self.modules[id(o)] = o
+        elif issubclass(kind, Enum):
             self.parts.append((kind, o.name))
         elif hasattr(kind, "jit_fields"):
-            self._mapping(kind, o.jit_fields(), depth)
-        elif _is_record(o, kind):
-            self.plain.append((o.__dict__, [*o.__dict__, *o.__dict__.values()]))
-            self.parts.append(id(o))
-            self._mapping(kind, o.__dict__, depth)
-        elif isinstance(o, MethodType):
-            self.parts.append(id(o.__func__))
-            self.add(o.__self__, depth + 1)
+            self._library(o, kind)
+        elif issubclass(kind, np.generic):
+            self.parts.append((kind, o.tobytes()))
+        elif issubclass(kind, (np.ndarray, bytearray, array)):
+            self._array(o, kind)
+        elif kind is CellType:
+            self._cell(o)
+        elif not self._wrapper(o, kind):
+            self._plain(o, kind)
+
+    def _tensor(self, o: Any) -> None:
+        leaf = o.leaf
+        self.parts.append(("tensor", id(o), leaf is not None and leaf.stops))
+        if leaf is not None:
+            self.containers.append(leaf.hooks)
+            self._push(*leaf.hooks)
+        elif o.value.spec.grad:
+            self.tensors.append(o)
+
+    def _function(self, o: Any) -> None:
+        cells, defaults, named = o.__closure__ or (), o.__defaults__ or (), o.__kwdefaults__ or {}
+        if _foreign(o.__module__):
+            self._identity(o)
+            if cells:  # a wrapper: what it holds may be the user's
+                self._push(*cells, *defaults, *named.values())
+            return
+        code, space = o.__code__, o.__globals__
+        self._identity(code)
+        self.functions.append(o)
+        spaces, names, imported = _names(code)
+        self.names |= names
+        watched = self.globals.setdefault(id(space), (space, {}))[1]
+        watched.update(dict.fromkeys(spaces))
+        if named:
+            self._dict(named, dict)
+        if o.__dict__:
+            self._dict(o.__dict__, dict)
+        found = [space.get(n, _ABSENT) for n in spaces]
+        modules = [sys.modules[n] for n in imported if n in sys.modules]
+        own = [*named, *named.values(), *o.__dict__, *o.__dict__.values()]
+        self._push(*defaults, *own, *cells, *found, *modules)
+
+    def _cell(self, o: Any) -> None:
+        try:
+            held = o.cell_contents
+        except ValueError:  # a variable that is not bound yet
+            self.unbound.append(o)
+            self.parts.append("unbound")
+            return
+        self.cells.append(o)
+        self.parts.append("cell")
+        self._push(held)
+
+    def _class(self, o: Any) -> None:
+        self._identity(o)
+        if _foreign(o.__module__) or issubclass(o, Enum):
+            return
+        for of in o.__mro__:
+            if _foreign(of.__module__) or (of is not o and id(of) in self.seen):
+                continue
+            if of is not o:
+                self.seen[id(of)] = len(self.seen)
+                self.kept.append(of)
+            space = vars(of)
+            self.containers += [space.keys(), space.values()]
+            followed = []
+            for name, item in space.items():
+                if name in _UNWALKED:
+                    continue
+                if type(item) is FunctionType and not name.startswith("__"):
+                    self._identity(item)
+                    self.methods[id(item)] = (name, item)
+                elif type(item) is not MemberDescriptorType:
+                    followed += [name, item]
+            self._push(*followed)
+
+    def _library(self, o: Any, kind: type) -> None:
+        """Proa's modules and optimizers, whose changes advance the epoch."""
+        fields = o.jit_fields()
+        self.parts.append((kind, len(fields)))
+        own: list[Any] = []
+        if not _foreign(kind.__module__):
+            own.append(kind)
+            space = getattr(o, "__dict__", {})
+            if "_parameters" not in space:
+                self._dict(space, dict)
+                for name, item in space.items():
+                    if name not in _OPTIMIZER and not name.startswith("_"):
+                        own += [name, item]
+        self._push(*chain.from_iterable(fields.items()), *own)
+
+    def _array(self, o: Any, kind: type) -> None:
+        if issubclass(kind, np.ndarray) and o.dtype.hasobject:
+            self.parts.append(("objects", o.shape))
+            self.others.append((o, _Objects))
+            self._push(*_Objects.__iter__(o))
+            return
+        found = _content(o)
+        self.arrays.append((o, found))
+        self.parts.append((kind, *found))
+
+    def _wrapper(self, o: Any, kind: type) -> bool:
+        """What only leads on to other things."""
+        if kind is partial or kind is partialmethod:
+            self._dict(o.keywords, dict)
+            inner: tuple[Any, ...] = (o.func, *o.args, *o.keywords, *o.keywords.values())
+        elif kind in (staticmethod, classmethod):
+            inner = (o.__func__,)
+        elif kind is property:
+            inner = (o.fget, o.fset, o.fdel)
+        elif kind is cached_property:
+            inner = (o.func,)
+        elif kind in (BuiltinMethodType, MethodWrapperType):
+            self.parts.append(o.__name__)
+            inner = () if isinstance(o.__self__, ModuleType) else (o.__self__,)
+        elif hasattr(kind, "defvjp"):
+            getter = attrgetter("function", "forward", "backward")
+            inner = getter(o)
+            self.fields.append((o, getter, inner))
+        elif _foreign(kind.__module__) and callable(o):
+            space = getattr(o, "__dict__", None) or {}
+            if "__wrapped__" not in space:
+                return False
+            own = space.get("function")  # of a jitted function
+            inner = (space["__wrapped__"], own)
+        else:
+            return False
+        self.parts.append(kind)
+        self._push(*inner)
+        return True
+
+    def _plain(self, o: Any, kind: type) -> None:
+        """Containers, numbers of the user's own types, plain objects."""
+        parts: list[Any] = []
+        foreign = _foreign(kind.__module__)
+        if issubclass(kind, dict):
+            self._dict(o, kind)
+            base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
+            parts += [*base.keys(o), *base.values(o)]
+            if issubclass(kind, defaultdict):
+                parts.append(o.default_factory)
+        elif issubclass(kind, _ITEMS):
+            of = next(b for b in _ITEMS if issubclass(kind, b))
+            if kind is of:
+                self.containers.append(o)
+            else:
+                self.others.append((o, of))
+            parts += of.__iter__(o)
+        elif issubclass(kind, tuple):
+            parts += tuple.__iter__(o)
+        elif issubclass(kind, _SCALARS):
+            base = next(b for b in _SCALARS if issubclass(kind, b))
+            self.parts.append(base.__repr__(o))
+        elif foreign and kind not in _OPEN and not self._installed(kind):
+            self._identity(o)
+            return
         else:
             self.parts.append(id(o))
+        self.parts.append(kind)
+        space = getattr(o, "__dict__", None) if kind.__dictoffset__ else None
+        if type(space) is dict:
+            self.records.append(o)
+            self._dict(space, dict)
+            parts += [*space, *space.values()]
+        if not foreign:
+            parts.append(kind)
+            parts += self._slots_of(o, kind)
+        self._push(*parts)
 
-    def _items(self, name: str, items: Iterator[Any], depth: int) -> None:
-        self.parts.append(name)
-        for item in items:
-            self.add(item, depth + 1)
-        self.parts.append(")")
+    @staticmethod
+    def _installed(kind: type) -> bool:
+        """A type of an installed package: the fields of its objects count, its code does not."""
+        top = kind.__module__.partition(".")[0]
+        own = top in ("builtins", "numpy", "proa") or top in sys.stdlib_module_names
+        return not own
 
-    def _mapping(self, name: Any, fields: dict[Any, Any], depth: int) -> None:
-        self.parts.append(name)
-        for key, item in list(fields.items()):
-            self.add(key, depth + 1)
-            self.add(item, depth + 1)
-        self.parts.append("}")
+    def _dict(self, o: Any, kind: type) -> None:
+        base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
+        self.containers += [base.keys(o), base.values(o)]
+
+    def _slots_of(self, o: Any, kind: type) -> list[Any]:
+        found: list[Any] = []
+        for of in kind.__mro__:
+            if not _foreign(of.__module__):
+                for name, slot in vars(of).items():
+                    if type(slot) is MemberDescriptorType:
+                        self.slots.append((slot, o))
+                        found += [name, _slot(slot, o)]
+        return found
+
+    def _reached_by_name(self) -> bool:
+        """Attributes of modules and methods of classes that code which was reached names."""
+        for key, (name, function) in list(self.methods.items()):
+            if name in self.names:
+                del self.methods[key]
+                self.stack.append(function)
+        for module in self.modules.values():
+            space = vars(module)
+            watched = self.globals.setdefault(id(space), (space, {}))[1]
+            for name in sorted(self.names - watched.keys()):
+                watched[name] = None
+                if name in space:
+                    self.parts.append((id(module), name))
+                    self.stack.append(space[name])
+        return bool(self.stack)
+
+    # Holding: what was found, flat, so that comparing it is a few calls.
+
+    def _hold(self) -> None:
+        self.code = [*chain.from_iterable(map(_OF_FUNCTION, self.functions))]
+        self.contents = [c.cell_contents for c in self.cells]
+        self.lengths = [*map(len, self.containers)]
+        self.items = [*chain.from_iterable(self.containers)]
+        self.other_items = [[*of.__iter__(o)] for o, of in self.others]
+        self.dicts = [*map(_OF_RECORD, self.records)]
+        self.slot_items = [_slot(s, o) for s, o in self.slots]
+        self.spaces: list[Any] = []
+        for space, names in self.globals.values():
+            there = [n for n in names if n in space]
+            absent = frozenset(names).difference(there)
+            getter = itemgetter(*there, there[0]) if there else None
+            self.spaces.append((space, getter, getter and getter(space), absent))
+        self.kept = []
+        self.seen = {}
+
+    def holds(self) -> bool:
+        """Whether all is as it was found, as far as the epoch does not tell."""
+        if not all(map(is_, chain.from_iterable(map(_OF_FUNCTION, self.functions)), self.code)):
+            return False
+        try:
+            if self.cells and not all(map(is_, map(_OF_CELL, self.cells), self.contents)):
+                return False
+            for space, getter, held, absent in self.spaces:
+                if getter is not None and not all(map(is_, getter(space), held)):
+                    return False
+                if absent and not space.keys().isdisjoint(absent):
+                    return False
+        except (KeyError, ValueError):  # a name that is gone, a variable that was unbound
+            return False
+        if self.containers and (
+            [*map(len, self.containers)] != self.lengths
+            or not all(map(is_, chain.from_iterable(self.containers), self.items))
+        ):
+            return False
+        if self.records and not all(map(is_, map(_OF_RECORD, self.records), self.dicts)):
+            return False
+        for o, found in self.arrays:
+            if _content(o) != found:
+                return False
+        return self._rare_holds()
+
+    def _rare_holds(self) -> bool:
+        for (o, of), held in zip(self.others, self.other_items, strict=True):
+            if not _same([*of.__iter__(o)], held):
+                return False
+        for (slot, o), item in zip(self.slots, self.slot_items, strict=True):
+            if _slot(slot, o) is not item:
+                return False
+        for o, getter, inner in self.fields:
+            if not all(map(is_, getter(o), inner)):
+                return False
+        for tensor in self.tensors:
+            if tensor.leaf is not None:
+                return False
+        return not any(map(_bound, self.unbound))
 
 
-def _is_record(o: Any, kind: type) -> bool:
-    """A plain object of a user's class: its fields count."""
-    if isinstance(o, (type, ModuleType, FunctionType)) or not hasattr(o, "__dict__"):
+_OF_FUNCTION: Final = attrgetter("__code__", "__defaults__", "__kwdefaults__")
+_OF_CELL: Final = attrgetter("cell_contents")
+_OF_RECORD: Final = attrgetter("__dict__")
+
+
+def _slot(slot: Any, o: Any) -> Any:
+    try:
+        return slot.__get__(o)
+    except AttributeError:  # not assigned yet
+        return _ABSENT
+
+
+def _bound(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
         return False
-    return kind.__module__.partition(".")[0] not in _FOREIGN
-
-
-_FOREIGN = frozenset(
-    {"builtins", "numpy", "threading", "_thread", "proa", "collections", "functools"}
-)
+    return True
 
 
 @final
@@ -139,10 +500,10 @@ class Skeleton:
     """Finds out whether anything static has changed since the last call.
 
     `token()` is the same number as long as nothing has. While the objects are the same and the
-    epoch stands still, that is one comparison, and one of each plain container with what it held.
+    epoch stands still, that is one comparison, and one of each plain thing with what it held.
     """
 
-    __slots__ = ("reach", "objects", "count", "number", "tokens", "walk")
+    __slots__ = ("reach", "objects", "count", "number", "tokens", "walk", "alive")
 
     def __init__(self, reach: Callable[[], list[Any]]) -> None:
         self.reach = reach
@@ -150,23 +511,20 @@ class Skeleton:
         self.count = -1
         self.number = -1
         self.tokens: dict[tuple[Any, ...], int] = {}
+        self.alive: list[Any] = []
         self.walk: Any = None
-
-    def _unchanged(self) -> bool:
-        for container, held in self.walk.plain:
-            now = [*container, *container.values()] if type(container) is dict else list(container)
-            if not _same(now, held):
-                return False
-        return True
 
     def token(self) -> int:
         objects = self.reach()
-        if self.count == epoch.count and _same(objects, self.objects) and self._unchanged():
+        if self.count == epoch.count and _same(objects, self.objects) and self.walk.holds():
             return self.number
         self.objects, self.count = objects, epoch.count
-        walk = Walk(objects)
-        self.walk = walk
-        self.number = self.tokens.setdefault(tuple(walk.parts), len(self.tokens))
+        self.walk = walk = Walk(objects)
+        key, known = tuple(walk.parts), len(self.tokens)
+        self.number = self.tokens.setdefault(key, known)
+        if self.number == known:
+            self.alive.append(walk.alive)
+        walk.parts, walk.alive = [], []
         return self.number
 
 

@@ -160,6 +160,11 @@ class Optimizer(ABC):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Empties every gradient, or fills those that are there with zeros."""
+        if set_to_none and not thread.state.mode & CAPTURE:
+            for p in self.params:
+                if p.leaf is not None:
+                    p.leaf.full = False
+            return
         with use_mode(NO_GRAD, True):
             for p in self.params:
                 if p.leaf is None:
