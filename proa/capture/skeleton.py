@@ -5,12 +5,12 @@ functions by their code and what it can name, plain objects by identity and by t
 classes, anything else by identity. Tensors count by identity, by whether they require a gradient
 and by their hooks. What belongs to Proa, NumPy, the standard library or an installed package is
 not walked, but for what its closures hold. A method counts once its name occurs in code that
-was reached, an attribute of a module likewise.
+was reached or a foreign base class has it too, an attribute of a module once it is named.
 
-Not seen: `threading.local`, context variables, `os.environ`, `globals()[name]` and `getattr` by a
-computed name, what a weak reference or an iterator leads to, what a property, `__getattr__` or a
-function reads from outside (files, the clock, caches, `random`), fields of objects of foreign
-types that are no containers, replaced builtins.
+Not seen: `threading.local`, context variables, the variables of the shell, `globals()[name]`, `getattr`
+and imports by a computed name, what a weak reference or an iterator leads to, what a property,
+`__getattr__` or a function reads from outside (files, the clock, caches, `random`), fields of
+objects of foreign types that are no containers, replaced builtins, other base classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 import zlib
 from array import array
-from collections import OrderedDict, UserDict, UserList, UserString, defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dis import get_instructions
 from enum import Enum
@@ -30,11 +30,11 @@ from types import (
     CellType,
     CodeType,
     FunctionType,
+    MappingProxyType,
     MemberDescriptorType,
     MethodType,
     MethodWrapperType,
     ModuleType,
-    SimpleNamespace,
 )
 from typing import Any, Final, final
 
@@ -47,7 +47,10 @@ from proa.tensor import Tensor
 _BY_VALUE: Final = frozenset({bool, int, str, bytes, type(None), Dtype, range})
 _SCALARS: Final = (int, str, float, complex, bytes)
 _ITEMS: Final = (list, set, frozenset, deque)
-_OPEN: Final = frozenset({SimpleNamespace, UserDict, UserList, UserString})
+_OPEN: Final = frozenset({
+    "types.SimpleNamespace", "argparse.Namespace", "collections.UserDict", "collections.UserList",
+    "collections.UserString", "collections.ChainMap",
+})  # fmt: skip
 _UNWALKED: Final = frozenset({
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__annotations__",
     "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__firstlineno__",
@@ -110,6 +113,14 @@ def _foreign(name: Any) -> bool:
 
 
 _FOREIGN: Final[dict[str, bool]] = {"__main__": False}
+
+
+def _open(kind: type) -> bool:
+    """A foreign type whose objects' fields count: a plain one, or one of an installed package."""
+    top = kind.__module__.partition(".")[0]
+    if top in ("builtins", "numpy", "proa") or top in sys.stdlib_module_names:
+        return f"{kind.__module__}.{kind.__qualname__}" in _OPEN
+    return True
 
 
 def _content(o: Any) -> tuple[Any, ...]:
@@ -265,6 +276,7 @@ class Walk:
         self._identity(o)
         if _foreign(o.__module__) or issubclass(o, Enum):
             return
+        bases = [b for b in o.__mro__[:-1] if _foreign(b.__module__)]
         for of in o.__mro__:
             if _foreign(of.__module__) or (of is not o and id(of) in self.seen):
                 continue
@@ -280,6 +292,8 @@ class Walk:
                 if type(item) is FunctionType and not name.startswith("__"):
                     self._identity(item)
                     self.methods[id(item)] = (name, item)
+                    if any(hasattr(b, name) for b in bases):  # called from there
+                        self.names.add(name)
                 elif type(item) is not MemberDescriptorType:
                     followed += [name, item]
             self._push(*followed)
@@ -348,7 +362,11 @@ class Walk:
             base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
             parts += [*base.keys(o), *base.values(o)]
             if issubclass(kind, defaultdict):
+                self.fields.append((o, _factory, _factory(o)))
                 parts.append(o.default_factory)
+        elif kind is MappingProxyType:
+            self.containers += [o.keys(), o.values()]
+            parts += [*o.keys(), *o.values()]
         elif issubclass(kind, _ITEMS):
             of = next(b for b in _ITEMS if issubclass(kind, b))
             if kind is of:
@@ -361,11 +379,13 @@ class Walk:
         elif issubclass(kind, _SCALARS):
             base = next(b for b in _SCALARS if issubclass(kind, b))
             self.parts.append(base.__repr__(o))
-        elif foreign and kind not in _OPEN and not self._installed(kind):
+        elif foreign and not _open(kind):
             self._identity(o)
             return
         else:
             self.parts.append(id(o))
+            if any(_foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
+                self.alive.append(o)
         self.parts.append(kind)
         space = getattr(o, "__dict__", None) if kind.__dictoffset__ else None
         if type(space) is dict:
@@ -376,13 +396,6 @@ class Walk:
             parts.append(kind)
             parts += self._slots_of(o, kind)
         self._push(*parts)
-
-    @staticmethod
-    def _installed(kind: type) -> bool:
-        """A type of an installed package: the fields of its objects count, its code does not."""
-        top = kind.__module__.partition(".")[0]
-        own = top in ("builtins", "numpy", "proa") or top in sys.stdlib_module_names
-        return not own
 
     def _dict(self, o: Any, kind: type) -> None:
         base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
@@ -422,7 +435,7 @@ class Walk:
         self.lengths = [*map(len, self.containers)]
         self.items = [*chain.from_iterable(self.containers)]
         self.other_items = [[*of.__iter__(o)] for o, of in self.others]
-        self.dicts = [*map(_OF_RECORD, self.records)]
+        self.dicts = [*chain.from_iterable(map(_OF_RECORD, self.records))]
         self.slot_items = [_slot(s, o) for s, o in self.slots]
         self.spaces: list[Any] = []
         for space, names in self.globals.values():
@@ -452,7 +465,9 @@ class Walk:
             or not all(map(is_, chain.from_iterable(self.containers), self.items))
         ):
             return False
-        if self.records and not all(map(is_, map(_OF_RECORD, self.records), self.dicts)):
+        if self.records and not all(
+            map(is_, chain.from_iterable(map(_OF_RECORD, self.records)), self.dicts)
+        ):
             return False
         for o, found in self.arrays:
             if _content(o) != found:
@@ -477,7 +492,11 @@ class Walk:
 
 _OF_FUNCTION: Final = attrgetter("__code__", "__defaults__", "__kwdefaults__")
 _OF_CELL: Final = attrgetter("cell_contents")
-_OF_RECORD: Final = attrgetter("__dict__")
+_OF_RECORD: Final = attrgetter("__dict__", "__class__")
+
+
+def _factory(o: Any) -> tuple[Any]:
+    return (o.default_factory,)
 
 
 def _slot(slot: Any, o: Any) -> Any:
