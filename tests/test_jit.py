@@ -590,3 +590,23 @@ def test_an_array_argument_is_a_tensor_from_the_first_call() -> None:
     a = np.ones(2, np.float32)
     assert [j(a).tolist() for _ in range(5)] == [[4.0, 4.0]] * 5
     assert set(kinds) == {"Tensor"} and a.tolist() == [1.0, 1.0]
+
+
+def test_a_deep_copy_of_an_object_with_a_jitted_method() -> None:
+    import copy
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = nn.Linear(1, 1, bias=False)
+
+        @pa.jit
+        def run(self, x: Any) -> Any:
+            return self.part(x).sum()
+
+    net = Net()
+    before = [net.run(pa.ones((1, 1))).item() for _ in range(5)][-1]
+    other = copy.deepcopy(net)
+    nn.init.constant_(other.part.weight, 7.0)
+    assert [other.run(pa.ones((1, 1))).item() for _ in range(5)] == [7.0] * 5
+    assert net.run(pa.ones((1, 1))).item() == before

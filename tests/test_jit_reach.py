@@ -553,7 +553,7 @@ def test_nothing_changed_is_one_token() -> None:
     assert len(tokens) == 1 and f.python_calls == 3
 
 
-def test_a_method_that_the_library_calls() -> None:
+def test_a_method_that_the_library_calls_counts() -> None:
     rate = [2.0]
 
     class Own(optim.SGD):
@@ -570,9 +570,7 @@ def test_a_method_that_the_library_calls() -> None:
         optimiser.step()
         return x * 1.0
 
-    found = []
     for number in range(12):
         rate[0] = 2.0 if number < 6 else 3.0
         step(pa.asarray([1.0]))
-        found.append(w.tolist()[0])
-    assert found == [-2.0 * (n + 1) for n in range(6)] + [-12.0 - 3.0 * (n + 1) for n in range(6)]
+    assert step.python_calls == 6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
 from functools import update_wrapper
 from typing import Any, final
 from weakref import ref
@@ -115,6 +116,10 @@ class Jitted:
         if found is None or found.function.__self__ is not owner:  # a copy brings its model's
             found = space[self.attribute] = Jitted(self.function.__get__(owner, kind), self.check)
         return found
+
+    def __deepcopy__(self, memo: Any) -> Jitted:
+        """The copied function, with no recordings yet."""
+        return Jitted(deepcopy(self.function, memo), self.check)
 
     def __set_name__(self, owner: Any, name: str) -> None:
         self.attribute = f"_jitted_{name}"

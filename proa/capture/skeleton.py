@@ -7,10 +7,10 @@ and by their hooks. What belongs to Proa, NumPy, the standard library or an inst
 not walked, but for what its closures hold. A method counts once its name occurs in code that
 was reached or a foreign base class has it too, an attribute of a module once it is named.
 
-Not seen: `threading.local`, context variables, the variables of the shell, `globals()[name]`, `getattr`
-and imports by a computed name, what a weak reference or an iterator leads to, what a property,
-`__getattr__` or a function reads from outside (files, the clock, caches, `random`), fields of
-objects of foreign types that are no containers, replaced builtins, other base classes.
+Not seen: `threading.local`, context variables, the variables of the shell, `globals()[name]`,
+`getattr` and imports by a computed name, what a weak reference or an iterator leads to, what a
+property, `__getattr__` or a function reads from outside (files, the clock, caches, `random`),
+fields of objects of foreign types that are no containers, replaced builtins, other base classes.
 """
 
 from __future__ import annotations
@@ -387,7 +387,7 @@ class Walk:
             if any(_foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
                 self.alive.append(o)
         self.parts.append(kind)
-        space = getattr(o, "__dict__", None) if kind.__dictoffset__ else None
+        space = _dict_of(o) if kind.__dictoffset__ else None
         if type(space) is dict:
             self.records.append(o)
             self._dict(space, dict)
@@ -504,6 +504,13 @@ def _slot(slot: Any, o: Any) -> Any:
         return slot.__get__(o)
     except AttributeError:  # not assigned yet
         return _ABSENT
+
+
+def _dict_of(o: Any) -> Any:
+    try:
+        return o.__dict__
+    except Exception:  # a property of the user's
+        return None
 
 
 def _bound(cell: Any) -> bool:

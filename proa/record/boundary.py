@@ -205,7 +205,7 @@ def overflow(state: State) -> None:
     state.handles = [ref(t) for t in handles]
     values = [t.value for t in handles if t.value.is_pending]
     nodes = reach(values)
-    within = len(nodes) < config.node_limit and 4 * _held_bytes(nodes, values) < free_bytes()
+    within = len(nodes) < config.node_limit and 4 * _held_bytes(nodes) < free_bytes()
     if within or state.mode & CAPTURE:
         room = config.node_limit - len(nodes)
         state.limit = len(handles) + max(CHECK_EVERY, min(len(nodes), room))
@@ -219,11 +219,10 @@ def overflow(state: State) -> None:
     compute(())
 
 
-def _held_bytes(nodes: Sequence[Node], values: Sequence[Value]) -> int:
-    """What pending work keeps alive: the buffers that it reads, and results that are wanted."""
+def _held_bytes(nodes: Sequence[Node]) -> int:
+    """What pending work keeps alive: the buffers that it reads."""
     leaves = {id(v.buffer): v.buffer for n in nodes for v in n.inputs if v.buffer is not None}
-    held = sum(getattr(b, "nbytes", 0) for b in leaves.values())
-    return held + sum(v.spec.nbytes for v in values)
+    return sum(getattr(b, "nbytes", 0) for b in leaves.values())
 
 
 supply(overflow=overflow)
