@@ -610,3 +610,53 @@ def test_a_deep_copy_of_an_object_with_a_jitted_method() -> None:
     nn.init.constant_(other.part.weight, 7.0)
     assert [other.run(pa.ones((1, 1))).item() for _ in range(5)] == [7.0] * 5
     assert net.run(pa.ones((1, 1))).item() == before
+
+
+def test_results_that_no_operation_made_are_values_of_their_own() -> None:
+    w = pa.asarray([1.0])
+    f = pa.jit(lambda x: (x * 2, w))
+    seen = []
+    for _ in range(6):
+        seen.append(f(pa.ones((1,)))[1].item())
+        w[...] = w + 1
+    assert seen == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+    c = pa.asarray([1.0])
+
+    @pa.jit
+    def count(x: Any) -> Any:
+        old = c.clone()
+        c[...] = c + x
+        return old
+
+    assert [count(pa.ones((1,))).item() for _ in range(6)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    g = pa.jit(lambda x: x.clone())
+    for _ in range(6):
+        x = pa.asarray([1.0])
+        y = g(x)
+        y += 1
+        assert (x.item(), y.item()) == (1.0, 2.0)
+
+
+def test_threads_share_a_jitted_function() -> None:
+    import sys
+    import threading
+
+    scale = pa.asarray([2.0])
+    f = pa.jit(lambda x, n: (x * scale * n).sum())
+    found: list[Any] = []
+
+    def work(k: int) -> None:
+        found.append([f(pa.asarray([float(k)]), n).item() == 2.0 * k * n for n in range(20)])
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=work, args=(k,)) for k in range(4)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len(found) == 4 and all(all(row) for row in found)

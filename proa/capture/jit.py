@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from functools import update_wrapper
+from threading import RLock
 from typing import Any, final
 from weakref import ref
 
@@ -43,6 +44,11 @@ def jit(function: Callable[..., Any] | None = None, *, check: bool = False) -> A
     are inputs; `bool`, `None`, strings and enums, and numbers that reach a shape or a Python
     `if`, are static: another value is another signature. What a replay could not repeat raises.
 
+    Effects on plain Python objects (a counter, a list, `print`) happen while the body runs, that
+    is in the first three calls: a Python count that decides something later (`if n % 4 == 0:
+    opt.step()`) stands still in a replay. Keep it in a tensor or an argument, or leave that
+    decision outside; `check=True` finds it.
+
     `check=True` records every call anew and compares it with the first recording.
 
     >>> import proa as pa
@@ -69,6 +75,7 @@ class Jitted:
         self.static: set[int] = set()
         self.skeleton = Skeleton(self._reached)
         self.others: list[Any] = []
+        self.lock = RLock()
         self.calls = 0
         self.python_calls = 0
         self.attribute = self.name
@@ -79,7 +86,6 @@ class Jitted:
         if thread.state.mode & (CAPTURE | DEBUG):
             return self.function(*given.args, **given.kwargs)
         self.calls += 1
-        self.others = given.others
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
@@ -105,7 +111,9 @@ class Jitted:
     def _key(self, given: Arguments) -> tuple[Any, ...]:
         """The signature: arguments, static skeleton, ambient modes."""
         modes = (thread.state.mode, dtypes.default_float(), default_device())
-        return given.key, self.skeleton.token(), modes
+        with self.lock:  # the skeleton is one for all threads
+            self.others = given.others
+            return given.key, self.skeleton.token(), modes
 
     def __get__(self, owner: Any, kind: Any = None) -> Any:
         """As a method: one jitted function for each object."""

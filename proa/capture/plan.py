@@ -92,7 +92,13 @@ class Plan:
         self.results: list[tuple[str, Any, Any]] = []
         for leaf in recording.result:
             if type(leaf) is Tensor:
-                self.results.append((*place(leaf.value), leaf.value.spec))
+                v = leaf.value
+                kind, at = place(v)
+                if kind in ("arg", "handle") and v in capture.origin:  # a copy made inside
+                    kind, at = "again", (kind, at, leaf.leaf)
+                elif kind == "value" and v not in capture.inside:  # from outside, never an operand
+                    kind, at = "handle", leaf
+                self.results.append((kind, at, v.spec))
             else:
                 self.results.append(("static", leaf, None))
         self.writes: list[tuple[Any, str, Any, Spec]] = []
@@ -242,8 +248,22 @@ class Plan:
     def _computed(self, given: Arguments, kind: str, at: Any, of: Spec, found: list[Any]) -> Any:
         if kind == "slot":
             return Tensor(Value(None, 0, of, found[at], SPENT if of.grad else None))
+        return self._passed(given, kind, at, of)
+
+    def _passed(self, given: Arguments, kind: str, at: Any, of: Spec) -> Any:
+        """A result that no operation made: an argument, state, a copy of one, a constant."""
         if kind == "arg":
             return given.leaves[at]
+        if kind == "again":
+            of_what, which, leaf = at
+            source = given.leaves[which] if of_what == "arg" else which
+            if type(source) is not Tensor:
+                return source
+            v = source.value
+            made = Tensor(Value(v.node, v.index, of, v.buffer, leaf))
+            if v.buffer is None:
+                thread.state.handles.append(ref(made))
+            return made
         return at if kind in ("static", "handle") else Tensor(at)
 
     def _unpacked(self, outs: list[Any]) -> Any:
@@ -276,9 +296,7 @@ class Plan:
             if v.buffer is None:
                 return handle(v)
             return Tensor(Value(None, 0, of, v.buffer, SPENT if of.grad else None))
-        if kind == "arg":
-            return given.leaves[at]
-        return at if kind in ("static", "handle") else Tensor(at)
+        return self._passed(given, kind, at, of)
 
 
 def _set(tensor: Tensor, v: Value, of: Spec) -> None:
