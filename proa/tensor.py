@@ -6,6 +6,7 @@ Operators, indexing, derivatives and methods are attached by the rooms that defi
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, final
 from weakref import ref
@@ -391,8 +392,16 @@ def rebind_all(tensors: Sequence[Tensor], values: Sequence[Value]) -> None:
         leaf = tensor.leaf
         if leaf is not None and leaf.stops:
             value.spec, value.leaf = value.spec.with_grad(), leaf
-        tensor.value = value
     state.handles += map(ref, tensors)
+    set_values(tensors, values)
+
+
+_set_value: Final = Tensor.value.__set__  # type: ignore[attr-defined]
+
+
+def set_values(tensors: Sequence[Tensor], values: Sequence[Value]) -> None:
+    """All or none: one call into C, so that an interruption comes before all of it or after."""
+    deque(map(_set_value, tensors, values), maxlen=0)
 
 
 def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:

@@ -19,7 +19,7 @@ from proa.graph.spec import Spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
 from proa.record.live import NO_GRAD, SPENT, Leaf, thread
-from proa.tensor import Tensor, handle
+from proa.tensor import Tensor, handle, set_values
 
 
 @final
@@ -237,8 +237,8 @@ class Plan:
             values = [Value(None, 0, s, b) for s, b in zip(specs, found, strict=True)]
             return self._finish(given, values)
         outs = [self._computed(given, kind, at, of, found) for kind, at, of in self.results]
-        for tensor, at, of, leaf in self.fast_writes:
-            tensor.value = Value(None, 0, of, found[at], leaf)
+        news = [Value(None, 0, of, found[at], leaf) for _, at, of, leaf in self.fast_writes]
+        set_values([t for t, *_ in self.fast_writes], news)
         for leaf, _, after in self.fills:
             leaf.full = after
         if self.single:

@@ -54,17 +54,18 @@ def compute(wanted: Sequence[Value]) -> None:
         if v.buffer is None and v.node is None:
             raise JitError(message("read", "a value without contents", "a computed tensor"))
     if not values:
+        state.handles = []
         return
-    spent, state.spent = state.spent, []
     try:
         _dispatch(values, state.device or default_device())
-    except BaseException as error:
-        # Nothing has changed, and the tapes stay whole. After an interruption all of it waits as
-        # before; after a failure each value is tried again when it is read, so that one which
-        # always fails does not stand in the way of the others.
-        if not isinstance(error, Exception):
-            state.handles = [ref(t) for t in handles] + state.handles
+    except Exception:
+        # Nothing has changed, and the tapes stay whole. Each value is tried again when it is read,
+        # so that one which always fails does not stand in the way of the others. (After an
+        # interruption all of it waits as before.)
+        state.handles, state.spent = [], []
         raise
+    spent = state.spent
+    state.handles, state.spent = [], []
     for node in spent:
         node.inputs = ()
         node.saved = ()

@@ -200,10 +200,8 @@ def caller(depth: int = 2) -> Where:
 
 
 def live_handles(state: State) -> list[Any]:
-    """Handles that are still held by somebody, in order of recording; the list is emptied."""
-    found = [t for r in state.handles if (t := r()) is not None]
-    state.handles = []
-    return found
+    """Handles that are still held by somebody, in order of recording."""
+    return [t for r in state.handles if (t := r()) is not None]
 
 
 @final
