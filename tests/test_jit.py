@@ -660,3 +660,9 @@ def test_threads_share_a_jitted_function() -> None:
     finally:
         sys.setswitchinterval(before)
     assert len(found) == 4 and all(all(row) for row in found)
+
+
+def test_a_result_that_is_zero_everywhere() -> None:
+    f = pa.jit(pa.grad(lambda x: (pa.sign(x) * 1.0).sum()))
+    assert [f(pa.asarray(2.0)).item() for _ in range(6)] == [0.0] * 6
+    assert [f(pa.asarray([2.0, 3.0])).tolist() for _ in range(6)] == [[0.0, 0.0]] * 6

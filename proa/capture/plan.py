@@ -96,7 +96,9 @@ class Plan:
                 kind, at = place(v)
                 if kind in ("arg", "handle") and v in capture.origin:  # a copy made inside
                     kind, at = "again", (kind, at, leaf.leaf)
-                elif kind == "value" and v not in capture.inside:  # from outside, never an operand
+                elif (
+                    kind == "value" and v not in capture.inside and not _is_number(v)
+                ):  # from outside, never an operand
                     kind, at = "handle", leaf
                 self.results.append((kind, at, v.spec))
             else:
@@ -168,6 +170,8 @@ class Plan:
                 given = "an array made inside that differs between two calls"
                 raise JitError(message(self.name, given, "a constant", "passing it as an argument"))
         for (_, a, _), (_, b, _) in zip(self.results, other.results, strict=False):
+            if type(a) is Value and type(b) is Value:  # numbers that became results
+                a, b = a.buffer, b.buffer
             same = a is b or (
                 type(a) is type(b) and not isinstance(a, Tensor) and repr(a) == repr(b)
             )
@@ -307,6 +311,11 @@ def _set(tensor: Tensor, v: Value, of: Spec) -> None:
         tensor.value = Value(v.node, v.index, v.spec, v.buffer)
     if v.buffer is None:
         thread.state.handles.append(ref(tensor))
+
+
+def _is_number(value: Value) -> bool:
+    """A Python number that became a result, such as a gradient that is 0 everywhere."""
+    return type(value.buffer) in SCALAR_TYPES
 
 
 def _stops(tensor: Tensor) -> bool:
