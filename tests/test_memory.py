@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -120,3 +121,22 @@ def test_out_of_memory_names_the_line_and_the_next_step_works() -> None:
     assert second.item() < first.item()
     with pytest.raises(MemoryError):
         huge.numpy()
+
+
+def test_a_recording_keeps_no_buffer_of_the_call_that_made_it() -> None:
+    x = pa.zeros((4,))
+    state = pa.asarray(np.ones(4, np.float32))
+
+    @pa.jit
+    def f(x: Any) -> Any:
+        state[...] = state + x
+        return state * 2.0
+
+    for _ in range(3):
+        f(x)
+    recorded = state.value.buffer
+    count = sys.getrefcount(recorded)
+    f(x)
+    del x
+    gc.collect()
+    assert sys.getrefcount(recorded) < count, "only this test still holds it"

@@ -27,9 +27,9 @@ class Plan:
     """A recording with its inputs and outputs bound to arguments, handles and numbers."""
 
     __slots__ = (
-        "name", "plan", "specs", "from_args", "from_handles", "from_numbers", "constants", "width",
+        "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
-        "fixed", "single", "slow_writes", "fast_writes", "kept", "bounds", "handles",
+        "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
     )  # fmt: skip
 
     def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
@@ -48,8 +48,8 @@ class Plan:
             and not t.value.node.spent
             for t in recording.result
         )
-        self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v.node is None}
-        self.kept = capture
+        numbers = {v for _, _, v in self.from_numbers}  # other values would keep buffers alive
+        self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v in numbers}
         self.bounds = [(sources[v], low, high) for v, low, high in capture.bounds]
         self.handles = {id(h) for _, h, _ in self.from_handles}
         self.handles |= {id(t) for t, *_ in self.writes if not isinstance(t, int)}

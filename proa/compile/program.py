@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 from proa.compile.backend import Device
 from proa.graph.graph import Graph
@@ -32,6 +32,3 @@ class Program:
             frees.append(tuple(mine))
             seen.update(mine)
         return frees[::-1]
-
-    def line(self, step: int) -> Any:
-        return self.graph.steps[step].where

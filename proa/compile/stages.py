@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from proa.compile.backend import Backend, Device
 from proa.compile.program import Program
@@ -45,7 +45,3 @@ def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:
             raise DeviceError(
                 message(name, given, f"an operation that {backend.name} claims", hint)
             )
-
-
-def stage_names() -> list[Any]:
-    return [name for name, _ in STAGES]

@@ -15,7 +15,7 @@ from proa.errors import ArgumentError, message
 from proa.graph.entry import Entry
 from proa.graph.graph import Constant, Graph, Input, Role, Step
 from proa.graph.node import Value, Where
-from proa.graph.spec import Spec, spec
+from proa.graph.spec import Spec
 
 
 class Sink(Protocol):
@@ -180,8 +180,3 @@ def _needed(steps: list[Any], outputs: list[int]) -> list[bool]:
             live.update(slots)
         end = start
     return kept
-
-
-def scalar_spec(number: Any, of: Spec) -> Spec:
-    """The spec in which a Python number meets a value of spec `of`."""
-    return of.scalars.get(type(number)) or spec((), of.dtype)

@@ -112,10 +112,3 @@ def flat(
         constants = [builder.constant(c.array, c.spec) for c in graph.constants]
         slots = sweep(graph, builder.input_values(), again, constants)
     return builder.graph([slots[o] for o in graph.outputs])
-
-
-def inline(entry: Entry, operands: Any, sink: Any) -> list[Any]:
-    """Emits the expansion of `entry` into `sink`."""
-    graph = expansion(entry)
-    assert graph is not None
-    return splice(sink, graph, operands)

@@ -13,7 +13,7 @@ from proa.errors import ArgumentError, ShapeError, message
 from proa.ops import arithmetic as ar
 from proa.ops import movement as mv
 from proa.ops.primitive import apply, promoted, value_of
-from proa.shapes import Shape, as_axes, as_axis, as_int, as_shape, broadcast_shapes, size
+from proa.shapes import Shape, as_axes, as_axis, as_int, as_shape, size
 
 
 def reshape(x: Any, shape: Any) -> Any:
@@ -117,14 +117,6 @@ def broadcast_to(x: Any, shape: Any) -> Any:
     return apply(mv.broadcast, (x,), shape=new, axes=axes)
 
 
-def broadcast_arrays(*xs: Any) -> list[Any]:
-    """All operands repeated to the shape in which they meet."""
-    shape = broadcast_shapes(
-        "broadcast_arrays", [value_of("broadcast_arrays", x).spec.shape for x in xs]
-    )
-    return [broadcast_to(x, shape) for x in xs]
-
-
 def expand_dims(x: Any, axis: Any = 0) -> Any:
     """x with a new axis of size 1 before position `axis` of the result.
 
@@ -211,11 +203,3 @@ def stack(xs: Sequence[Any], axis: int = 0) -> Any:
         raise ShapeError(message("stack", f"shapes {sorted(shapes)}", "one shape", "pa.concat"))
     where_ = as_axis("stack", axis, len(shapes.pop()) + 1)
     return concat([expand_dims(x, where_) for x in xs], where_)
-
-
-def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:
-    """The slices of x along an axis."""
-    ndim = value_of("unstack", x).spec.ndim
-    a = as_axis("unstack", axis, ndim)
-    x = moveaxis(x, a, 0)
-    return tuple([x[i] for i in range(x.value.spec.shape[0])])
