@@ -21,11 +21,12 @@ from proa import dtypes
 from proa.backends.cpu import cache as disk
 from proa.backends.cpu import target as targets
 from proa.backends.cpu.claims import RULES, claimed
-from proa.backends.cpu.emit import emit
+from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.engine import Engine, counts, emitted, engine, generator
 from proa.backends.cpu.fuse import fuse, segments
 from proa.backends.cpu.memory import pool
-from proa.backends.cpu.nest import Call, nest
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.nest import nest
 from proa.compile.find import backend
 from proa.compile.stages import lower
 from proa.compile.tiers import OneByOne
@@ -620,7 +621,7 @@ def test_no_register_is_spilled_in_a_plain_chain() -> None:
     """And nothing is contracted."""
     text = engine().assembly(kernel_of_a_chain())
     assert "fmadd" not in text and "fmsub" not in text
-    assert "fma" not in emit(kernel_of_a_chain(), "kernel", engine().machine)
+    assert "fma" not in kernel_of_a_chain().ir("kernel", engine().machine)
 
 
 def test_out_of_memory_and_errors_name_the_line() -> None:

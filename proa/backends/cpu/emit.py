@@ -1,35 +1,47 @@
-"""A kernel as LLVM IR: a walk over rows, and along each row whole groups of vectors, then a masked
-rest. Sizes and strides come from the table that it is called with.
+"""A `Loop` as LLVM IR: rows, and along each row whole groups of vectors, then a masked rest. Sizes
+and strides come from the table that it is called with.
 
 The same instructions run for every element, wherever it stands: so a result's bits do not depend
-on sizes, offsets or tails. What stands still along a row is computed once for the row.
+on sizes, offsets or tails. What stands still along a row is computed once for the row. Sums are
+added in the order of RULES 3.3 b: 16 lanes a block of 256, blocks joined two by two.
 """
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
-from proa.backends.cpu.claims import applied, memory_type, narrowed, signed, widened
-from proa.backends.cpu.nest import Kernel
+from proa.backends.cpu.claims import (
+    applied,
+    memory_type,
+    narrowed,
+    register_type,
+    signed,
+    widened,
+)
+from proa.backends.cpu.kernel import BLOCK, LANES, entered, lane_dtype
+from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, taken
 from proa.backends.cpu.target import Target
-from proa.backends.cpu.vector import Body, Vector
+from proa.backends.cpu.vector import Body, Vector, select
 from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+if TYPE_CHECKING:
+    from proa.backends.cpu.loop import Loop
 
 MOST_AXES: Final = 64
-CONTROL: Final = 0x1F80  # round to nearest, denormals kept, exceptions masked
-STATUS: Final = 0x3F
+WORDS: Final = 7  # of a loop's table before the strides along the row
 
 
-def lanes_of(kernel: Kernel, machine: Target) -> int:
+def lanes_of(kernel: Loop, machine: Target) -> int:
     """Elements a vector: as many as fill a register with the widest dtype that takes part."""
     count = len(kernel.operands) + len(kernel.nodes)
     widest = max(4, *[kernel.dtype(i).itemsize for i in range(count)])
     return max(2, machine.vector_bytes // widest)
 
 
-def group_of(kernel: Kernel, machine: Target) -> int:
-    """Vectors that go side by side: as many as the registers hold."""
-    last: dict[int, int] = {}
+def group_of(kernel: Loop, machine: Target) -> int:
+    """Vectors that go side by side: as many as the registers hold; with sums whole steps of 16."""
+    count, last = len(kernel.operands), dict[int, int]()
     for position, (_, sources) in enumerate(kernel.nodes):
         for s in sources:
             last[s] = position
@@ -37,64 +49,170 @@ def group_of(kernel: Kernel, machine: Target) -> int:
     for position, (_, sources) in enumerate(kernel.nodes):
         live += 1
         most = max(most, live)
-        live -= sum(last[s] == position for s in set(sources) if s >= len(kernel.operands))
-    for group in (4, 2):
-        if (most + 2) * group <= machine.registers:
-            return group
-    return 1
+        live -= sum(last[s] == position for s in set(sources) if s >= count)
+    group = next((g for g in (4, 2) if (most + 2) * g <= machine.registers), 1)
+    if any(kernel.reduction(count + i) for i in range(len(kernel.nodes))):
+        return max(group, LANES // lanes_of(kernel, machine))
+    return group
 
 
 @final
 class _Emitter:
-    def __init__(self, kernel: Kernel, machine: Target) -> None:
+    def __init__(self, kernel: Loop, machine: Target) -> None:
         self.kernel = kernel
         self.body = Body(lanes_of(kernel, machine))
         self.group = group_of(kernel, machine)
         self.count = len(kernel.operands)
         self.memory = [kernel.dtype(i) for i in range(self.count)]
-        self.memory += [kernel.dtype(r) for r in kernel.results]
+        self.memory += [kernel.result_dtype(r) for r, _ in kernel.results]
         self.still: dict[int, Vector] = {}
+        self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
+        self.steps: list[str] = []
 
     @property
     def lanes(self) -> int:
         return self.body.lanes
 
-    def load_table(self, index: str) -> str:
+    def word(self, index: int | str) -> str:
         at = self.body.set(f"getelementptr i64, ptr %table, i64 {index}")
         return self.body.set(f"load i64, ptr {at}")
+
+    def lower(self, a: str, b: str) -> str:
+        self.body.declare("llvm.smin.i64", "i64", ["i64", "i64"])
+        return self.body.set(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
 
     def function(self) -> list[str]:
         body, pointers = self.body, len(self.memory)
         body.label("entry")
-        axes, size = self.load_table("0"), self.load_table("1")
-        steps = [self.load_table(str(2 + k)) for k in range(self.count)]
-        body.line(f"  %counters = alloca [{MOST_AXES} x i64]")
-        body.declare("llvm.memset.p0.i64", "void", ["ptr", "i8", "i64", "i1"])
-        body.line(
-            f"  call void @llvm.memset.p0.i64(ptr %counters, i8 0, i64 {8 * MOST_AXES}, i1 false)"
+        axes, size, rows, chunk, pieces, period, extent = [self.word(i) for i in range(WORDS)]
+        self.steps = [self.word(WORDS + k) for k in range(self.count)]
+        piece = body.set(f"urem i64 %tile, {pieces}")
+        block = body.set(f"udiv i64 %tile, {pieces}")
+        begin = body.set(f"mul i64 {piece}, {chunk}")
+        end = self.lower(body.set(f"add i64 {begin}, {chunk}"), size)
+        first = body.set(f"mul i64 {block}, {rows}")
+        inside = body.set(f"urem i64 {first}, {period}")
+        whole = body.set(f"sub i64 {first}, {inside}")
+        last = self.lower(
+            body.set(f"add i64 {first}, {rows}"), body.set(f"add i64 {whole}, {extent}")
         )
-        body.line("  br label %row")
+        padded = body.set(f"add i64 {size}, 63")
+        body.line(f"  %span = and i64 {padded}, -64")
+        body.line(f"  %begin = add i64 {begin}, 0")
+        body.line(f"  %end = add i64 {end}, 0")
+        body.line(f"  %piece = add i64 {piece}, 0")
+        body.line(f"  %counters = alloca [{MOST_AXES} x i64]")
+        self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
+        starts = self._digits(axes, first)
+        if self.kernel.mode == "columns":
+            self._fill(starts)
+        some = body.set(f"icmp slt i64 {first}, {last}")
+        body.line(f"  br i1 {some}, label %row, label %end.tile")
+        before = body.here
         body.label("row")
+        body.line(f"  %number = phi i64 [ {first}, %{before} ], [ %number.next, %again ]")
         for k in range(pointers):
-            body.line(f"  %off{k} = phi i64 [ 0, %entry ], [ %next{k}, %again ]")
+            body.line(f"  %off{k} = phi i64 [ {starts[k]}, %{before} ], [ %next{k}, %again ]")
         for k in range(pointers):
             body.line(f"  %at{k} = getelementptr i8, ptr %p{k}, i64 %off{k}")
         self._still()
-        self._groups(size, steps)
-        self._rest(size, steps)
-        self._advance(axes)
-        arguments = ", ".join(["ptr %table"] + [
+        for phase in range(self.kernel.analysis.phases):
+            self._phase(phase)
+        self._row_results()
+        self._advance(axes, last)
+        arguments = ", ".join(["ptr %table", "i64 %tile", "ptr %scratch"] + [
             f"ptr noalias %p{k}" if k >= self.count else f"ptr %p{k}" for k in range(pointers)
         ])  # fmt: skip
         helpers = [line for lines in body.helpers.values() for line in [*lines, ""]]
         head = f"define internal void @body({arguments}) noinline nounwind {{"
         return [*helpers, head, *body.lines, "}"]
 
-    # One element type at a time.
+    # Where a tile begins.
+
+    def _digits(self, axes: str, first: str) -> list[str]:
+        """The first row as a number of digits, one an axis, and where it lies in each memory."""
+        body, pointers, before = self.body, len(self.memory), self.body.here
+        body.line("  br label %digits")
+        body.label("digits")
+        body.line(f"  %digit = phi i64 [ 0, %{before} ], [ %digit.next, %digits.body ]")
+        body.line(f"  %rest = phi i64 [ {first}, %{before} ], [ %rest.next, %digits.body ]")
+        for k in range(pointers):
+            body.line(f"  %start{k} = phi i64 [ 0, %{before} ], [ %start{k}.next, %digits.body ]")
+        body.line(f"  %digits.open = icmp slt i64 %digit, {axes}")
+        body.line("  br i1 %digits.open, label %digits.body, label %begun")
+        body.label("digits.body")
+        extent, strides = self._axis("%digit")
+        mine = body.set(f"urem i64 %rest, {extent}")
+        body.line(f"  %rest.next = udiv i64 %rest, {extent}")
+        counter = body.set("getelementptr i64, ptr %counters, i64 %digit")
+        body.line(f"  store i64 {mine}, ptr {counter}")
+        for k in range(pointers):
+            moved = body.set(f"mul i64 {mine}, {strides[k]}")
+            body.line(f"  %start{k}.next = add i64 %start{k}, {moved}")
+        body.line("  %digit.next = add i64 %digit, 1")
+        body.line("  br label %digits")
+        body.label("begun")
+        return [f"%start{k}" for k in range(pointers)]
+
+    def _axis(self, axis: str) -> tuple[str, list[str]]:
+        """The size of an outer axis, and every memory's stride along it."""
+        body, pointers = self.body, len(self.memory)
+        row = body.set(f"mul i64 {axis}, {1 + pointers}")
+        start = body.set(f"add i64 {row}, {WORDS + self.count}")
+        at = body.set(f"getelementptr i64, ptr %table, i64 {start}")
+        extent, strides = body.set(f"load i64, ptr {at}"), []
+        for k in range(pointers):
+            place = body.set(f"getelementptr i64, ptr {at}, i64 {1 + k}")
+            strides.append(body.set(f"load i64, ptr {place}"))
+        return extent, strides
+
+    def _fill(self, starts: list[str]) -> None:
+        """16 lanes of each sum from column to column begin with what changes nothing."""
+        body = self.body
+        _, strides = self._axis("0")
+        for i, (result, _) in enumerate(self.kernel.results):
+            entry = self.kernel.reduction(result)
+            if entry is None:
+                continue
+            k = self.count + i
+            kind = memory_type(self.memory[k])
+            base = body.set(f"getelementptr i8, ptr %p{k}, i64 {starts[k]}")
+            value = Vector(body, kind, [body.constant(identity(entry), kind)])
+            before = body.here
+            body.line(f"  br label %fill{k}")
+            body.label(f"fill{k}")
+            body.line(f"  %lane{k} = phi i64 [ 0, %{before} ], [ %lane{k}.next, %fill{k}.next ]")
+            body.line(f"  %lane{k}.open = icmp slt i64 %lane{k}, {LANES}")
+            body.line(f"  br i1 %lane{k}.open, label %fill{k}.lane, label %fill{k}.end")
+            body.label(f"fill{k}.lane")
+            far = body.set(f"mul i64 %lane{k}, {strides[k]}")
+            body.line(f"  %line{k} = getelementptr i8, ptr {base}, i64 {far}")
+            body.line(f"  br label %fill{k}.vector")
+            body.label(f"fill{k}.vector")
+            body.line(
+                f"  %f{k} = phi i64 [ %begin, %fill{k}.lane ], [ %f{k}.next, %fill{k}.store ]"
+            )
+            body.line(f"  %f{k}.open = icmp slt i64 %f{k}, %end")
+            body.line(f"  br i1 %f{k}.open, label %fill{k}.store, label %fill{k}.next")
+            body.label(f"fill{k}.store")
+            self._write(f"%line{k}", value, [f"%f{k}"], self._masks(f"%f{k}", 1))
+            body.line(f"  %f{k}.next = add i64 %f{k}, {self.lanes}")
+            body.line(f"  br label %fill{k}.vector")
+            body.label(f"fill{k}.next")
+            body.line(f"  %lane{k}.next = add i64 %lane{k}, 1")
+            body.line(f"  br label %fill{k}")
+            body.label(f"fill{k}.end")
+
+    # Loads and stores.
 
     def _value(self, dtype: Dtype, names: list[str]) -> Vector:
-        raw = Vector(self.body, memory_type(dtype), names, signed(dtype))
-        return widened(raw, dtype)
+        return widened(Vector(self.body, memory_type(dtype), names, signed(dtype)), dtype)
+
+    def _splat(self, kind: str, one: str) -> str:
+        body = self.body
+        wide, mask = body.wide(kind), body.wide("i32")
+        first = body.set(f"insertelement {wide} poison, {kind} {one}, i32 0")
+        return body.set(f"shufflevector {wide} {first}, {wide} poison, {mask} zeroinitializer")
 
     def _still(self) -> None:
         """What stands still along a row: once for the row."""
@@ -103,155 +221,364 @@ class _Emitter:
             if pattern == "s":
                 kind = memory_type(dtype)
                 one = body.set(f"load {kind}, ptr %at{k}, align {dtype.itemsize}")
-                wide = body.wide(kind)
-                first = body.set(f"insertelement {wide} poison, {kind} {one}, i32 0")
-                mask = body.wide("i32")
-                all_ = body.set(
-                    f"shufflevector {wide} {first}, {wide} poison, {mask} zeroinitializer"
-                )
-                self.still[k] = self._value(dtype, [all_])
-        for number, (entry, sources) in enumerate(self.kernel.nodes):
-            if all(s in self.still for s in sources):
-                self.still[self.count + number] = applied(entry, [self.still[s] for s in sources])
-        body.line("  br label %row.body")
-        body.label("row.body")
+                self.still[k] = self._value(dtype, [self._splat(kind, one)])
+            elif pattern == "i0":
+                self.still[k] = Vector(body, "i64", [self._splat("i64", f"%off{k}")])
+        self._once(0)
 
-    def _load(self, k: int, positions: list[str], step: str, mask: str) -> Vector:
+    def _once(self, phase: int) -> None:
+        """Nodes that are the same along the whole row and can be computed by now."""
+        analysis = self.kernel.analysis
+        for number, (entry, sources) in enumerate(self.kernel.nodes, self.count):
+            if (
+                number not in self.still
+                and analysis.kind[number] != "full"
+                and self.kernel.reduction(number) is None
+                and analysis.phase[number] <= phase
+            ):
+                self.still[number] = applied(entry, [self.still[s] for s in sources])
+
+    def _load(self, k: int, positions: list[str], masks: list[str]) -> Vector:
         dtype, pattern = self.kernel.operands[k]
-        body, kind = self.body, memory_type(dtype)
-        wide, names = body.wide(kind), []
-        for position in positions:
-            if pattern == "g":
-                names.append(self._gather(k, position, step, mask))
-                continue
-            at = body.set(f"getelementptr {kind}, ptr %at{k}, i64 {position}")
+        if pattern == "i1":
+            return self._places(k, positions)
+        if pattern == "g":
+            rows = [self._gather(k, p, m) for p, m in zip(positions, masks, strict=True)]
+            return self._value(dtype, rows)
+        return self._value(dtype, self._read(f"%at{k}", memory_type(dtype), positions, masks,
+                                             dtype.itemsize))  # fmt: skip
+
+    def _read(
+        self, at: str, kind: str, positions: list[str], masks: list[str], align: int
+    ) -> list[str]:
+        body, wide, names = self.body, self.body.wide(kind), []
+        for position, mask in zip(positions, masks, strict=True):
+            place = body.set(f"getelementptr {kind}, ptr {at}, i64 {position}")
             if not mask:
-                names.append(body.set(f"load {wide}, ptr {at}, align {dtype.itemsize}"))
+                names.append(body.set(f"load {wide}, ptr {place}, align {align}"))
                 continue
             name = f"llvm.masked.load.v{self.lanes}{_suffix(kind)}.p0"
             body.declare(name, wide, ["ptr", body.wide("i1"), wide])
             names.append(body.set(
-                f"call {wide} @{name}(ptr align {dtype.itemsize} {at}, "
+                f"call {wide} @{name}(ptr align {align} {place}, "
                 f"{body.wide('i1')} {mask}, {wide} zeroinitializer)"
             ))  # fmt: skip
-        return self._value(dtype, names)
+        return names
 
-    def _gather(self, k: int, position: str, step: str, mask: str) -> str:
-        dtype, body = self.kernel.operands[k][0], self.body
-        kind, wide = memory_type(dtype), body.wide(memory_type(dtype))
-        index, bits = body.wide("i64"), body.wide("i1")
-        start = body.set(f"mul i64 {position}, {step}")
-        at = body.set(f"getelementptr i8, ptr %at{k}, i64 {start}")
-        first = body.set(f"insertelement {index} poison, i64 {step}, i32 0")
-        steps = body.set(
-            f"shufflevector {index} {first}, {index} poison, {body.wide('i32')} zeroinitializer"
-        )
-        offsets = body.set(f"mul {index} {steps}, {self._lane_numbers()}")
-        places = body.set(f"getelementptr i8, ptr {at}, {index} {offsets}")
-        name = f"llvm.masked.gather.v{self.lanes}{_suffix(kind)}.v{self.lanes}p0"
-        body.declare(name, wide, [body.wide("ptr"), bits, wide])
-        chosen = mask or "splat (i1 true)"
-        return body.set(
-            f"call {wide} @{name}({body.wide('ptr')} align {dtype.itemsize} {places}, "
-            f"{bits} {chosen}, {wide} zeroinitializer)"
-        )
-
-    def _lane_numbers(self) -> str:
-        return "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
-
-    def _compute(self, positions: list[str], steps: list[str], mask: str = "") -> None:
-        """Loads, nodes and stores of a group of vectors."""
-        values = dict(self.still)
-        for number, (entry, sources) in enumerate(self.kernel.nodes):
-            for s in sources:
-                if s not in values:
-                    values[s] = self._load(s, positions, steps[s], mask)
-            if self.count + number not in values:
-                values[self.count + number] = applied(entry, [values[s] for s in sources])
-        for i, result in enumerate(self.kernel.results):
-            self._store(self.count + i, self.kernel.dtype(result), values[result], positions, mask)
-
-    def _store(self, k: int, dtype: Dtype, value: Vector, positions: list[str], mask: str) -> None:
-        body = self.body
-        stored = narrowed(value, dtype)
-        names = stored.names * (len(positions) if len(stored.names) == 1 else 1)
-        kind = stored.type
-        for name, position in zip(names, positions, strict=True):
-            at = body.set(f"getelementptr {kind}, ptr %at{k}, i64 {position}")
+    def _write(self, at: str, value: Vector, positions: list[str], masks: list[str]) -> None:
+        body, kind = self.body, value.type
+        names = value.names * (len(positions) if len(value.names) == 1 else 1)
+        align = max(1, int(kind[1:]) // 8) if kind[0] == "i" else {"float": 4, "double": 8}[kind]
+        for name, position, mask in zip(names, positions, masks, strict=True):
+            place = body.set(f"getelementptr {kind}, ptr {at}, i64 {position}")
             if not mask:
-                body.line(f"  store {stored.wide} {name}, ptr {at}, align {dtype.itemsize}")
+                body.line(f"  store {value.wide} {name}, ptr {place}, align {align}")
                 continue
             function = f"llvm.masked.store.v{self.lanes}{_suffix(kind)}.p0"
-            body.declare(function, "void", [stored.wide, "ptr", body.wide("i1")])
+            body.declare(function, "void", [value.wide, "ptr", body.wide("i1")])
             body.line(
-                f"  call void @{function}({stored.wide} {name}, ptr align {dtype.itemsize} {at}, "
+                f"  call void @{function}({value.wide} {name}, ptr align {align} {place}, "
                 f"{body.wide('i1')} {mask})"
             )
 
+    def _places(self, k: int, positions: list[str]) -> Vector:
+        """An operand's own positions, as int64."""
+        body, wide = self.body, self.body.wide("i64")
+        names = []
+        for position in positions:
+            start = body.set(f"add i64 %off{k}, {position}")
+            names.append(body.set(f"add {wide} {self._splat('i64', start)}, {self._numbers()}"))
+        return Vector(body, "i64", names)
+
+    def _gather(self, k: int, position: str, mask: str) -> str:
+        dtype, body = self.kernel.operands[k][0], self.body
+        kind, wide = memory_type(dtype), body.wide(memory_type(dtype))
+        index, bits = body.wide("i64"), body.wide("i1")
+        start = body.set(f"mul i64 {position}, {self.steps[k]}")
+        at = body.set(f"getelementptr i8, ptr %at{k}, i64 {start}")
+        steps = self._splat("i64", self.steps[k])
+        offsets = body.set(f"mul {index} {steps}, {self._numbers()}")
+        places = body.set(f"getelementptr i8, ptr {at}, {index} {offsets}")
+        name = f"llvm.masked.gather.v{self.lanes}{_suffix(kind)}.v{self.lanes}p0"
+        body.declare(name, wide, [body.wide("ptr"), bits, wide])
+        return body.set(
+            f"call {wide} @{name}({body.wide('ptr')} align {dtype.itemsize} {places}, "
+            f"{bits} {mask or 'splat (i1 true)'}, {wide} zeroinitializer)"
+        )
+
+    def _numbers(self) -> str:
+        return "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
+
+    def _masks(self, position: str, count: int) -> list[str]:
+        """For each of `count` vectors from a position: the lanes before the end of the piece."""
+        body, ints = self.body, self.body.wide("i32")
+        missing = body.set(f"sub i64 %end, {position}")
+        short = body.set(f"trunc i64 {self.lower(missing, str(count * self.lanes))} to i32")
+        ends = self._splat("i32", short)
+        masks = []
+        for v in range(count):
+            numbers = [f"i32 {v * self.lanes + i}" for i in range(self.lanes)]
+            masks.append(body.set(f"icmp ult {ints} <{', '.join(numbers)}>, {ends}"))
+        return masks
+
+    # One phase: a walk along the row.
+
+    def _sums(self, phase: int) -> list[tuple[int, Entry]]:
+        """Reductions that this phase completes: number and entry."""
+        if self.kernel.mode == "columns":
+            return []
+        found = []
+        for number, (entry, _) in enumerate(self.kernel.nodes, self.count):
+            if self.kernel.reduction(number) and self.kernel.analysis.phase[number] == phase + 1:
+                found.append((number, entry))
+        return found
+
+    def _most_sums(self) -> int:
+        phases = range(self.kernel.analysis.phases)
+        return max(len(self._sums(p)) for p in phases) * (LANES // min(LANES, self.lanes))
+
+    def _compute(self, phase: int, positions: list[str], masks: list[str]) -> dict[int, Vector]:
+        """Loads, nodes and stores of a group of vectors; gives every value."""
+        analysis, values = self.kernel.analysis, dict(self.still)
+
+        def value(number: int) -> Vector:
+            if number not in values:
+                if number < self.count:
+                    values[number] = self._load(number, positions, masks)
+                else:
+                    values[number] = self._again(number, positions)
+            return values[number]
+
+        for number in analysis.needed[phase]:
+            entry, sources = self.kernel.nodes[number - self.count]
+            values[number] = applied(entry, [value(s) for s in sources])
+            if number in self.kept and analysis.phase[number] == phase:
+                self._keep(number, values[number], positions)
+        for i, (result, pattern) in enumerate(self.kernel.results):
+            k, entry = self.count + i, self.kernel.reduction(result)
+            if self.kernel.mode == "rows":
+                entry = None
+            if entry is None and phase == analysis.phase[result] and pattern == "u":
+                self._write(f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks)
+            elif entry is not None and self.kernel.mode == "columns":
+                new = taken(value(self.kernel.nodes[result - self.count][1][0]), entry)
+                names = self._read(f"%at{k}", new.type, positions, masks, self.memory[k].itemsize)
+                old = Vector(self.body, new.type, names, new.signed)
+                self._write(f"%at{k}", joined(entry, old, new), positions, masks)
+        for number, _ in self._sums(phase):
+            value(self.kernel.nodes[number - self.count][1][0])
+        return values
+
+    def _kept_at(self, number: int) -> str:
+        """Where a kept value's row begins in scratch."""
+        far = self.body.set(f"mul i64 %span, {8 * self.kept[number]}")
+        return self.body.set(f"getelementptr i8, ptr %scratch, i64 {far}")
+
+    def _keep(self, number: int, value: Vector, positions: list[str]) -> None:
+        if value.type == "i1":
+            value = value.to("zext", "i8")
+        self._write(self._kept_at(number), value, positions, [""] * len(positions))
+
+    def _again(self, number: int, positions: list[str]) -> Vector:
+        dtype = self.kernel.dtype(number)
+        kind = register_type(dtype)
+        stored = "i8" if kind == "i1" else kind
+        align = lane_dtype(dtype).itemsize
+        names = self._read(
+            self._kept_at(number), stored, positions, [""] * len(positions), align
+        )
+        found = Vector(self.body, stored, names, signed(dtype))
+        return found.differs(0) if kind == "i1" else found
+
+    def _phase(self, phase: int) -> None:
+        """Whole groups, then single vectors (with sums: steps of 16), their lanes beyond the end
+        masked."""
+        body, sums, p = self.body, self._sums(phase), phase
+        step = LANES // self.lanes if sums else 1
+        accs = [
+            [f"%acc{p}_{i}_{v}" for v in range(step)] for i in range(len(sums))
+        ]
+        types = [register_type(lane_dtype(e.ins[0].dtype)) for _, e in sums]
+        start = [body.constant(identity(e), t) for (_, e), t in zip(sums, types, strict=True)]
+        width, before = self.group * self.lanes, self.body.here
+        body.line(f"  br label %groups{p}")
+        body.label(f"groups{p}")
+        body.line(f"  %i{p} = phi i64 [ %begin, %{before} ], [ %i{p}.next, %groups{p}.end ]")
+        if sums:
+            body.line(f"  %blocks{p} = phi i64 [ 0, %{before} ], [ %blocks{p}.n, %groups{p}.end ]")
+        for names, kind, zero in zip(accs, types, start, strict=True):
+            for n in names:
+                body.line(
+                    f"  {n} = phi {body.wide(kind)} [ {zero}, %{before} ], [ {n}.n, %groups{p}.end ]"
+                )
+        body.line(f"  %i{p}.next = add i64 %i{p}, {width}")
+        body.line(f"  %i{p}.more = icmp sle i64 %i{p}.next, %end")
+        body.line(f"  br i1 %i{p}.more, label %groups{p}.body, label %rest{p}")
+        body.label(f"groups{p}.body")
+        positions = [f"%i{p}"] + [
+            body.set(f"add i64 %i{p}, {u * self.lanes}") for u in range(1, self.group)
+        ]
+        values = self._compute(p, positions, [""] * self.group)
+        added = [
+            self._added(number, entry, names, values, self.group, [])
+            for (number, entry), names in zip(sums, accs, strict=True)
+        ]
+        if sums:
+            self._block_end(p, added, accs, types, start)
+        else:
+            body.line(f"  br label %groups{p}.end")
+            body.label(f"groups{p}.end")
+        body.line(f"  br label %groups{p}")
+        self._rest(p, step, sums, accs, types)
+        if sums:
+            self._complete(p, sums, accs, types)
+        self._once(p + 1)
+
+    def _added(
+        self, number: int, entry: Entry, accs: list[str], values: dict[int, Vector], count: int,
+        masks: list[str],
+    ) -> list[str]:  # fmt: skip
+        """The lanes of a sum with a group of vectors added, ascending."""
+        new = taken(values[self.kernel.nodes[number - self.count][1][0]], entry)
+        names = new.names * (count if len(new.names) == 1 else 1)
+        step, now = len(accs), list(accs)
+        for u, name in enumerate(names):
+            one = new.like([name])
+            if masks:
+                one = select(Vector(self.body, "i1", [masks[u]], False), one, identity(entry))
+            (now[u % step],) = joined(entry, new.like([now[u % step]]), one).names
+        return now
+
+    def _block_end(
+        self, p: int, added: list[list[str]], accs: list[list[str]], types: list[str],
+        start: list[str],
+    ) -> None:  # fmt: skip
+        """After a block of 256 its lanes join those before, and the next begins anew."""
+        body, body_end = self.body, self.body.here
+        done = body.set(f"sub i64 %i{p}.next, %begin")
+        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
+        body.line(f"  %full{p} = icmp eq i64 {rest}, 0")
+        body.line(f"  br i1 %full{p}, label %push{p}, label %groups{p}.end")
+        body.label(f"push{p}")
+        assert self.joined is not None
+        flat = [(n, t) for names, t in zip(added, types, strict=True) for n in names]
+        self.joined.lay(flat)
+        body.line(f"  %pushed{p} = add i64 %blocks{p}, 1")
+        self.joined.push(self._helper(p), f"%blocks{p}")
+        body.line(f"  br label %groups{p}.end")
+        body.label(f"groups{p}.end")
+        body.line(
+            f"  %blocks{p}.n = phi i64 [ %blocks{p}, %{body_end} ], [ %pushed{p}, %push{p} ]"
+        )
+        for names, olds, kind, zero in zip(added, accs, types, start, strict=True):
+            for n, old in zip(names, olds, strict=True):
+                body.line(
+                    f"  {old}.n = phi {body.wide(kind)} [ {n}, %{body_end} ], [ {zero}, %push{p} ]"
+                )
+
+    def _helper(self, p: int) -> str:
+        """The functions that join the blocks of a phase's sums, written when first asked for."""
+        ops = [(e, LANES // self.lanes) for _, e in self._sums(p)]
+        return join_helpers(self.body, f"join{p}", ops, self._most_sums())
+
+    def _rest(
+        self, p: int, step: int, sums: list[tuple[int, Entry]], accs: list[list[str]],
+        types: list[str],
+    ) -> None:  # fmt: skip
+        body = self.body
+        body.label(f"rest{p}")
+        body.line(f"  %j{p} = phi i64 [ %i{p}, %groups{p} ], [ %j{p}.next, %rest{p}.end ]")
+        begun = len(body.lines)
+        body.line(f"  %left{p} = icmp slt i64 %j{p}, %end")
+        body.line(f"  br i1 %left{p}, label %rest{p}.body, label %after{p}")
+        body.label(f"rest{p}.body")
+        masks = self._masks(f"%j{p}", step)
+        positions = [f"%j{p}"] + [
+            body.set(f"add i64 %j{p}, {v * self.lanes}") for v in range(1, step)
+        ]
+        values = self._compute(p, positions, masks)
+        carried = []
+        for (number, entry), names, kind in zip(sums, accs, types, strict=True):
+            added = self._added(number, entry, [f"{n}.r" for n in names], values, step, masks)
+            carried += [
+                f"  {n}.r = phi {body.wide(kind)} [ {n}, %groups{p} ], [ {new}, %rest{p}.end ]"
+                for n, new in zip(names, added, strict=True)
+            ]
+        body.lines[begun:begun] = carried
+        body.line(f"  br label %rest{p}.end")
+        body.label(f"rest{p}.end")
+        body.line(f"  %j{p}.next = add i64 %j{p}, {step * self.lanes}")
+        body.line(f"  br label %rest{p}")
+        body.label(f"after{p}")
+
+    def _complete(
+        self, p: int, sums: list[tuple[int, Entry]], accs: list[list[str]], types: list[str]
+    ) -> None:
+        """Blocks joined, then lanes by halves; of an incomplete sum the lanes are stored."""
+        body = self.body
+        assert self.joined is not None
+        body.line(f"  %many{p} = icmp ne i64 %blocks{p}, 0")
+        body.line(f"  br i1 %many{p}, label %several{p}, label %done{p}")
+        body.label(f"several{p}")
+        flat = [(f"{n}.r", t) for names, t in zip(accs, types, strict=True) for n in names]
+        self.joined.lay(flat)
+        done = body.set("sub i64 %end, %begin")
+        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
+        open_ = body.set(f"icmp ne i64 {rest}, 0")
+        body.line(f"  br i1 {open_}, label %last{p}, label %found{p}")
+        body.label(f"last{p}")
+        self.joined.push(self._helper(p), f"%blocks{p}")
+        body.line(f"  %one.more{p} = add i64 %blocks{p}, 1")
+        body.line(f"  br label %found{p}")
+        body.label(f"found{p}")
+        body.line(
+            f"  %total{p} = phi i64 [ %blocks{p}, %several{p} ], [ %one.more{p}, %last{p} ]"
+        )
+        names = self.joined.finish(self._helper(p), f"%total{p}", [t for _, t in flat])
+        body.line(f"  br label %done{p}")
+        body.label(f"done{p}")
+        found = []
+        for (old, kind), new in zip(flat, names, strict=True):
+            found.append(body.set(
+                f"phi {body.wide(kind)} [ {old}, %after{p} ], [ {new}, %found{p} ]"
+            ))  # fmt: skip
+        step = LANES // self.lanes
+        for i, ((number, entry), kind) in enumerate(zip(sums, types, strict=True)):
+            lanes = Vector(body, kind, found[i * step : (i + 1) * step], signed(entry.ins[0].dtype))
+            if self.kernel.mode == "partial":
+                k = self.count + [r for r, _ in self.kernel.results].index(number)
+                start = body.set(f"mul i64 %piece, {LANES}")
+                places = [body.set(f"add i64 {start}, {v * self.lanes}") for v in range(step)]
+                self._write(f"%at{k}", lanes, places, [""] * step)
+                continue
+            self.still[number] = halved(entry, lanes)
+
+    def _row_results(self) -> None:
+        """What is one number a row is stored once."""
+        body = self.body
+        for i, (result, pattern) in enumerate(self.kernel.results):
+            if self.kernel.mode != "rows" or pattern == "u":
+                continue
+            k = self.count + i
+            value = narrowed(self.still[result], self.memory[k])
+            one = body.set(f"extractelement {value.wide} {value.names[0]}, i32 0")
+            body.line(f"  store {value.type} {one}, ptr %at{k}, align {self.memory[k].itemsize}")
+
     # The walk.
 
-    def _groups(self, size: str, steps: list[str]) -> None:
-        body, width = self.body, self.group * self.lanes
-        whole = body.set(f"sub i64 {size}, {width - 1}")
-        body.line("  br label %groups")
-        body.label("groups")
-        body.line("  %i = phi i64 [ 0, %row.body ], [ %i.next, %groups.end ]")
-        body.line(f"  %more = icmp slt i64 %i, {whole}")
-        body.line("  br i1 %more, label %groups.body, label %rest")
-        body.label("groups.body")
-        positions = ["%i"] + [
-            body.set(f"add i64 %i, {u * self.lanes}") for u in range(1, self.group)
-        ]
-        self._compute(positions, steps)
-        body.line("  br label %groups.end")
-        body.label("groups.end")
-        body.line(f"  %i.next = add i64 %i, {width}")
-        body.line("  br label %groups")
-
-    def _rest(self, size: str, steps: list[str]) -> None:
-        """Single vectors, their lanes beyond the end masked."""
-        body = self.body
-        body.label("rest")
-        body.line("  %j = phi i64 [ %i, %groups ], [ %j.next, %rest.end ]")
-        body.line(f"  %left = icmp slt i64 %j, {size}")
-        body.line("  br i1 %left, label %rest.body, label %advance")
-        body.label("rest.body")
-        missing = body.set(f"sub i64 {size}, %j")
-        narrow = body.set(f"call i64 @llvm.umin.i64(i64 {missing}, i64 {self.lanes})")
-        body.declare("llvm.umin.i64", "i64", ["i64", "i64"])
-        short = body.set(f"trunc i64 {narrow} to i32")
-        ints = body.wide("i32")
-        first = body.set(f"insertelement {ints} poison, i32 {short}, i32 0")
-        ends = body.set(f"shufflevector {ints} {first}, {ints} poison, {ints} zeroinitializer")
-        numbers = self._lane_numbers().replace("i64", "i32")
-        mask = body.set(f"icmp ult {ints} {numbers}, {ends}")
-        self._compute(["%j"], steps, mask)
-        body.line("  br label %rest.end")
-        body.label("rest.end")
-        body.line(f"  %j.next = add i64 %j, {self.lanes}")
-        body.line("  br label %rest")
-
-    def _advance(self, axes: str) -> None:
+    def _advance(self, axes: str, last: str) -> None:
         """The next row: the innermost outer axis first, carried over like digits."""
-        body, pointers = self.body, len(self.memory)
-        body.label("advance")
-        body.line("  br label %carry")
+        body, pointers, before = self.body, len(self.memory), self.body.here
+        body.line("  %number.next = add i64 %number, 1")
+        body.line(f"  %open = icmp slt i64 %number.next, {last}")
+        body.line("  br i1 %open, label %carry, label %end.tile")
         body.label("carry")
-        body.line("  %axis = phi i64 [ 0, %advance ], [ %axis.next, %wrap ]")
+        body.line(f"  %axis = phi i64 [ 0, %{before} ], [ %axis.next, %wrap ]")
         for k in range(pointers):
-            body.line(f"  %from{k} = phi i64 [ %off{k}, %advance ], [ %back{k}, %wrap ]")
-        body.line(f"  %open = icmp slt i64 %axis, {axes}")
-        body.line("  br i1 %open, label %step, label %end")
-        body.label("step")
-        row = body.set(f"mul i64 %axis, {1 + pointers}")
-        start = body.set(f"add i64 {row}, {2 + pointers}")
-        at = body.set(f"getelementptr i64, ptr %table, i64 {start}")
-        extent = body.set(f"load i64, ptr {at}")
-        strides = []
+            body.line(f"  %from{k} = phi i64 [ %off{k}, %{before} ], [ %back{k}, %wrap ]")
+        extent, strides = self._axis("%axis")
         for k in range(pointers):
-            place = body.set(f"getelementptr i64, ptr {at}, i64 {1 + k}")
-            strides.append(body.set(f"load i64, ptr {place}"))
-            body.line(f"  %next{k} = add i64 %from{k}, {strides[-1]}")
+            body.line(f"  %next{k} = add i64 %from{k}, {strides[k]}")
         counter = body.set("getelementptr i64, ptr %counters, i64 %axis")
         old = body.set(f"load i64, ptr {counter}")
         new = body.set(f"add i64 {old}, 1")
@@ -267,7 +594,7 @@ class _Emitter:
             span = body.set(f"mul i64 {extent}, {strides[k]}")
             body.line(f"  %back{k} = sub i64 %next{k}, {span}")
         body.line("  br label %carry")
-        body.label("end")
+        body.label("end.tile")
         body.line("  ret void")
 
 
@@ -275,63 +602,14 @@ def _suffix(kind: str) -> str:
     return {"float": "f32", "double": "f64"}.get(kind, kind)
 
 
-def emit(kernel: Kernel, name: str, machine: Target) -> str:
+def emit(kernel: Loop, name: str, machine: Target) -> str:
     """The module of one kernel; `name` is what it is called by."""
     emitter = _Emitter(kernel, machine)
     function = emitter.function()
     pointers = len(emitter.memory)
-    arguments = ["ptr %table"] + [f"ptr %p{k}" for k in range(pointers)]
-    call = f"  call void @body({', '.join(arguments)})"
-    entry = [
-        f"define void @{name}({', '.join(arguments)}) nounwind {{",
-        *guarded(call, machine),
-        "}",
-    ]
+    lines = entered(name, pointers)
+    arguments = ["ptr %table", "i64 %tile", "ptr %scratch"]
+    arguments += [f"ptr %p{k}" for k in range(pointers)]
+    lines += [f"  call void @body({', '.join(arguments)})", "  ret void", "}"]
     declared = list(emitter.body.declared.values())
-    if machine.is_x86:
-        declared += [
-            "declare void @llvm.x86.sse.stmxcsr(ptr)",
-            "declare void @llvm.x86.sse.ldmxcsr(ptr)",
-        ]
-    return "\n".join([f'target triple = "{machine.triple}"', *function, "", *entry, "", *declared])
-
-
-def guarded(call: str, machine: Target) -> list[str]:
-    """A call under the floating-point control word that bits are promised for; the caller's is put
-    back. The body is a function of its own, so that nothing moves across."""
-    if not machine.is_x86:
-        return [call, "  ret void"]
-    keep = 0xFFFF & ~STATUS
-    return [
-        "  %theirs = alloca i32", "  %ours = alloca i32",
-        "  call void @llvm.x86.sse.stmxcsr(ptr %theirs)",
-        "  %word = load i32, ptr %theirs", f"  %modes = and i32 %word, {keep}",
-        f"  %good = icmp eq i32 %modes, {CONTROL}",
-        "  br i1 %good, label %plain, label %strange",
-        "plain:", call, "  ret void",
-        "strange:", f"  store i32 {CONTROL}, ptr %ours",
-        "  call void @llvm.x86.sse.ldmxcsr(ptr %ours)", call,
-        "  call void @llvm.x86.sse.ldmxcsr(ptr %theirs)", "  ret void",
-    ]  # fmt: skip
-
-
-def control_word(machine: Target) -> str:
-    """A module with `enter`, which sets the control word and returns what it was, and `leave`."""
-    return f"""target triple = "{machine.triple}"
-define i32 @enter() {{
-  %word = alloca i32
-  call void @llvm.x86.sse.stmxcsr(ptr %word)
-  %theirs = load i32, ptr %word
-  store i32 {CONTROL}, ptr %word
-  call void @llvm.x86.sse.ldmxcsr(ptr %word)
-  ret i32 %theirs
-}}
-define void @leave(i32 %theirs) {{
-  %word = alloca i32
-  store i32 %theirs, ptr %word
-  call void @llvm.x86.sse.ldmxcsr(ptr %word)
-  ret void
-}}
-declare void @llvm.x86.sse.stmxcsr(ptr)
-declare void @llvm.x86.sse.ldmxcsr(ptr)
-"""
+    return "\n".join([f'target triple = "{machine.triple}"', *function, "", *lines, "", *declared])

@@ -11,11 +11,13 @@ from contextlib import contextmanager
 from typing import Any, Final, final
 
 from proa.backends.cpu import cache
-from proa.backends.cpu.emit import control_word, emit
-from proa.backends.cpu.nest import Kernel
+from proa.backends.cpu.kernel import Kernel
 from proa.backends.cpu.target import Target, binding, target
 
 SYMBOL: Final = "kernel"
+
+
+CONTROL: Final = 0x1F80  # round to nearest, denormals kept, exceptions masked
 
 
 @final
@@ -44,22 +46,19 @@ def generator(machine: Target) -> Any:
 
 def emitted(kernel: Kernel, machine: Target, code: Any) -> bytes:
     """The object code of a kernel."""
-    object_: bytes = code.emit_object(binding().parse_assembly(emit(kernel, SYMBOL, machine)))
+    object_: bytes = code.emit_object(binding().parse_assembly(kernel.ir(SYMBOL, machine)))
     return object_
 
 
 @final
 class Engine:
-    """LLVM's linker in this process, and every kernel that it holds: by structure, never by size.
-
-    A kernel is a pair of functions on addresses; the first releases the interpreter's lock, the
-    second, for little work, does not.
-    """
+    """LLVM's linker in this process, and the address of every kernel that it holds: by structure,
+    never by size."""
 
     def __init__(self, machine: Target) -> None:
         llvm = binding()
         self.machine = machine
-        self.table: dict[str, tuple[Callable[..., None], Callable[..., None]]] = {}
+        self.table: dict[str, int] = {}
         self.lock = threading.Lock()
         self.code = generator(machine)
         self.linker = llvm.create_lljit_compiler(self.code)
@@ -67,7 +66,7 @@ class Engine:
         self.version = ".".join(map(str, llvm.llvm_version_info))
         self.modes = self._control()
 
-    def find(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
+    def find(self, kernel: Kernel) -> int:
         found = self.table.get(kernel.key)
         if found is None:
             with self.lock:
@@ -101,7 +100,7 @@ class Engine:
         finally:
             leave(theirs)
 
-    def _make(self, kernel: Kernel) -> tuple[Callable[..., None], Callable[..., None]]:
+    def _make(self, kernel: Kernel) -> int:
         machine = self.machine
         name = cache.name_of(
             kernel.key, machine.triple, machine.cpu, machine.features, self.version
@@ -113,7 +112,7 @@ class Engine:
         else:
             counts.objects_loaded += 1
         counts.kernels += 1
-        return self._linked(object_, 1 + len(kernel.operands) + len(kernel.results))
+        return self._linked(object_)
 
     def emitted(self, kernel: Kernel) -> bytes:
         """The object code of a kernel, made by LLVM."""
@@ -124,20 +123,15 @@ class Engine:
         return object_
 
     def assembly(self, kernel: Kernel) -> str:
-        module = binding().parse_assembly(emit(kernel, SYMBOL, self.machine))
+        module = binding().parse_assembly(kernel.ir(SYMBOL, self.machine))
         return str(self.code.emit_assembly(module))
 
-    def _linked(
-        self, object_: bytes, pointers: int
-    ) -> tuple[Callable[..., None], Callable[..., None]]:
+    def _linked(self, object_: bytes) -> int:
         builder = binding().JITLibraryBuilder().add_object_img(object_).add_current_process()
         tracker = builder.export_symbol(SYMBOL).link(self.linker, f"kernel{len(self.kept)}")
         self.kept.append(tracker)
-        address = tracker[SYMBOL]
-        types = [ctypes.c_size_t] * pointers
-        free: Any = ctypes.CFUNCTYPE(None, *types)(address)
-        held: Any = ctypes.PYFUNCTYPE(None, *types)(address)
-        return free, held
+        address: int = tracker[SYMBOL]
+        return address
 
 
 _ENGINE: Final[list[Engine]] = []
@@ -162,3 +156,25 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def control_word(machine: Target) -> str:
+    """A module with `enter`, which sets the control word and returns what it was, and `leave`."""
+    return f"""target triple = "{machine.triple}"
+define i32 @enter() {{
+  %word = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %word)
+  %theirs = load i32, ptr %word
+  store i32 {CONTROL}, ptr %word
+  call void @llvm.x86.sse.ldmxcsr(ptr %word)
+  ret i32 %theirs
+}}
+define void @leave(i32 %theirs) {{
+  %word = alloca i32
+  store i32 %theirs, ptr %word
+  call void @llvm.x86.sse.ldmxcsr(ptr %word)
+  ret void
+}}
+declare void @llvm.x86.sse.stmxcsr(ptr)
+declare void @llvm.x86.sse.ldmxcsr(ptr)
+"""

@@ -1,4 +1,4 @@
-"""`CpuExecutable`: a Program as a table of calls, run in order on slots."""
+"""`CpuExecutable`: a Program as a table of calls that all threads walk, with host calls between."""
 
 from __future__ import annotations
 
@@ -9,43 +9,78 @@ from typing import Any, Final, final
 import numpy as np
 
 from proa.backends.cpu.engine import engine
-from proa.backends.cpu.memory import address_of, allocate, pool
-from proa.backends.cpu.nest import Call, Host, Layout, Nests, is_contiguous
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.layout import Layout, is_contiguous
+from proa.backends.cpu.memory import ALIGNMENT, address_of, allocate, arena, pool
+from proa.backends.cpu.nest import Copy, Host, Nests
+from proa.backends.cpu.plan import plan
+from proa.backends.cpu.threads import threads
 from proa.backends.numpy.backend import guard
 from proa.backends.numpy.backend import kernel as host_kernel
 from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
 
-FEW: Final = 2048  # elements; up to here the interpreter's lock is kept
+FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kept
+
+
+@final
+class Run:
+    """One run: the address of each base, and the arrays outside the arena, by base."""
+
+    __slots__ = ("bases", "arrays", "arena", "scratch")
+
+    def __init__(self, bases: Any, arrays: list[Any], raw: Any, scratch: int) -> None:
+        self.bases = bases
+        self.arrays = arrays
+        self.arena = raw
+        self.scratch = scratch
 
 
 @final
 class CpuExecutable:
-    """`slots` of a run hold (array in C order, address) for memory of its own; views are worked
-    out from layouts when a host call needs them."""
+    """Memory outside the arena: inputs, constants, results, and what host calls give, in this
+    order; what is viewed is worked out from layouts when a host call needs it."""
 
-    __slots__ = ("program", "nests", "buffer", "rows", "constants", "count", "peak_bytes", "roots",
-                 "specs", "quiet", "outputs", "report_", "frees")  # fmt: skip
+    __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
+                 "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
+                 "template", "inputs")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any) -> None:
         graph = nests.draft.program.graph
         self.program = nests.draft.program
         self.nests = nests
         self.buffer = buffer
-        self.specs = nests.draft.specs
-        self.count = len(self.specs)
+        self.specs = nests.specs
         self.constants = [_solid(c.array) for c in graph.constants]
-        self.rows = [self._row(a) for a in nests.actions]
+        self.inputs = len(graph.inputs)
         self.outputs = [self._output(o) for o in graph.outputs]
-        self.frees = self._frees()
+        given = self.inputs + len(self.constants)
+        whole = dict.fromkeys(
+            layout.root for slot, layout, _, is_copied in self.outputs
+            if layout.root >= given and not is_copied
+        )  # fmt: skip
+        hosts = [s for a in nests.actions if type(a) in (Host, Copy) for s in _written(a)]
+        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])])
+        host = set(hosts)
+        self.made = [
+            (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)
+            for s in whole if s not in host for o in [self.specs[s]]
+        ]  # fmt: skip
+        self._lay()
+        self.actions = self._grouped()
+        self.quiet = bool(hosts)
+        keep = {self.plan.bases[layout.root] for _, layout, _, _ in self.outputs
+                if layout.root in self.plan.bases}  # fmt: skip
+        self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
+                            for f in self.plan.frees])  # fmt: skip
         self.peak_bytes = self._peak()
-        hosts = sum(type(a) is Host for a in nests.actions)
-        self.quiet = hosts > 0
-        kernels = sum(type(a) is Call for a in nests.actions)
+        calls = [a for a in nests.actions if type(a) is Call]
         self.report_ = {
-            "operations": len(graph.steps), "kernels": kernels, "host_calls": hosts,
-            "copies": len(nests.actions) - kernels - hosts, "peak_bytes": self.peak_bytes,
+            "operations": len(graph.steps), "kernels": len(calls),
+            "host_calls": sum(type(a) is Host for a in nests.actions),
+            "copies": sum(type(a) is Copy for a in nests.actions),
+            "peak_bytes": self.peak_bytes,
         }  # fmt: skip
 
     @property
@@ -54,95 +89,117 @@ class CpuExecutable:
 
     # Preparing.
 
-    def _row(self, action: Any) -> Callable[[list[Any]], None]:
-        if type(action) is Call:
-            return self._kernel_row(action)
-        if type(action) is Host:
-            return self._host_row(action)
-        return self._copy_row(action.source, action.result)
+    def _lay(self) -> None:
+        """The table of calls: for each its kernel, tiles, and words."""
+        rows, self.words, self.scratch = numbers("q"), numbers("q"), 0
+        starts = []
+        calls = [a for a in self.nests.actions if type(a) is Call]
+        for call in calls:
+            starts.append(len(self.words))
+            for memory, offset in (*call.operands, *call.results):
+                self.words.extend(self.plan.place(memory, offset) if call.tiles else (0, 0))
+            self.words.extend(call.table)
+            self.scratch = max(self.scratch, call.scratch)
+        at = self.words.buffer_info()[0]
+        for call, start in zip(calls, starts, strict=True):
+            address = engine().find(call.kernel) if call.tiles else 0
+            rows.extend((address, call.tiles, at + 8 * start, 0))
+        self.table = rows
+        self.scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT
+        count = 1 + len(self.plan.bases)
+        self.template = numbers("q", [0] * count)
+        for i, constant in enumerate(self.constants, 1 + self.inputs):
+            self.template[i] = address_of(constant)
 
-    def _kernel_row(self, call: Call) -> Callable[[list[Any]], None]:
-        made = [
-            (s, o.shape, o.dtype.numpy, o.nbytes) for s in call.results for o in [self.specs[s]]
-        ]
-        if call.is_empty:
+    def _grouped(self) -> list[tuple[int, Callable[[Run], None]]]:
+        """Neighbouring calls as one walk: the number of the first action, and what runs."""
+        found: list[tuple[int, Callable[[Run], None]]] = []
+        actions, number, row = self.nests.actions, 0, 0
+        while number < len(actions):
+            end = number
+            while end < len(actions) and type(actions[end]) is Call:
+                end += 1
+            if end > number:
+                found.append((number, self._walk(row, row + end - number, actions[number:end])))
+                row, number = row + end - number, end
+                continue
+            action = actions[number]
+            run = self._host(action) if type(action) is Host else self._copy(action)
+            found.append((number, run))
+            number += 1
+        return found
 
-            def nothing(slots: list[Any]) -> None:
-                for slot, shape, dtype, nbytes in made:
-                    slots[slot] = allocate(shape, dtype, nbytes)
+    def _walk(self, first: int, last: int, calls: list[Call]) -> Callable[[Run], None]:
+        table, stride = self.table.buffer_info()[0], self.scratch
+        shared = any(c.tiles > 1 for c in calls)
+        written = sum(self.nests.bytes_of(m) for c in calls for m, _ in c.results)
+        held, places = not shared and written <= FEW, 0 if shared else 1
 
-            return nothing
-        table = numbers("q", call.table)
-        at, _ = table.buffer_info()
-        free, held = engine().find(call.kernel)
-        size = max(self.specs[s].size for s in call.results)
-        function = held if size <= FEW else free
-        operands = call.operands
-
-        def run(slots: list[Any], table: Any = table) -> None:
-            given = [slots[s][1] + offset for s, offset in operands]
-            for slot, shape, dtype, nbytes in made:
-                slots[slot] = found = allocate(shape, dtype, nbytes)
-                given.append(found[1])
-            function(at, *given)
+        def run(now: Run) -> None:
+            pool = threads()
+            bases = now.bases.buffer_info()[0]
+            pool.run(table, first, last, bases, now.scratch, stride, held, places or pool.count)
 
         return run
 
-    def _host_row(self, host: Host) -> Callable[[list[Any]], None]:
+    def _host(self, host: Host) -> Callable[[Run], None]:
         kernel = host_kernel(host.entry)
         operands = [self._reader(s) for s in host.operands]
-        results, single = host.results, host.entry.single
+        bases = [self.plan.bases[s] for s in host.results]
+        single = host.entry.single
 
-        def run(slots: list[Any]) -> None:
-            found = kernel(*[read(slots) for read in operands])
-            for slot, array in zip(results, (found,) if single else found, strict=True):
+        def run(now: Run) -> None:
+            given = [read(now) for read in operands]
+            found = kernel(*given)
+            for base, array in zip(bases, (found,) if single else found, strict=True):
                 array = _solid(array)
-                slots[slot] = (array, address_of(array))
+                if array.base is not None and now.arena is not None:
+                    array = array.copy()  # a view of memory that will be used again
+                now.arrays[base] = array
+                now.bases[base] = address_of(array)
 
         return run
 
-    def _copy_row(self, source: int, result: int) -> Callable[[list[Any]], None]:
-        read, shape = self._reader(source), self.specs[result].shape
+    def _copy(self, copy: Copy) -> Callable[[Run], None]:
+        read, shape = self._reader(copy.source), self.specs[copy.result].shape
+        base = self.plan.bases[copy.result]
 
-        def run(slots: list[Any]) -> None:
-            array = np.array(read(slots), order="C", copy=True).reshape(shape)
-            slots[result] = (array, address_of(array))
+        def run(now: Run) -> None:
+            now.arrays[base] = array = np.array(read(now), order="C", copy=True).reshape(shape)
+            now.bases[base] = address_of(array)
 
         return run
 
-    def _reader(self, slot: int) -> Callable[[list[Any]], Any]:
+    def _reader(self, slot: int) -> Callable[[Run], Any]:
         """A slot as an array: a view of its memory where it is one."""
         layout, of = self.nests.layout(slot), self.specs[slot]
-        root = layout.root
-        if root == slot:
-            return lambda slots: slots[root][0]
-        return lambda slots: viewed(slots[root][0], layout, of)
+        base = self.plan.bases.get(layout.root)
+        root = self.specs[layout.root]
+        if base is None:
+            start = self.plan.offsets[layout.root]
+            stop = start + root.nbytes
 
-    def _frees(self) -> list[tuple[int, ...]]:
-        """For each row the memory that nothing needs after it."""
-        kept = {layout.root for _, layout, _, _ in self.outputs}
-        found = []
-        for action in reversed(self.nests.actions):
-            if type(action) is Call:
-                used = [s for s, _ in action.operands] + list(action.results)
-            elif type(action) is Host:
-                used = [self.nests.layout(s).root for s in action.operands] + list(action.results)
-            else:
-                used = [self.nests.layout(action.source).root, action.result]
-            found.append(tuple([s for s in dict.fromkeys(used) if s not in kept]))
-            kept.update(used)
-        return found[::-1]
+            def inside(now: Run) -> Any:
+                array = now.arena[start:stop].view(root.dtype.numpy).reshape(root.shape)
+                return array if layout.root == slot else viewed(array, layout, of)
+
+            return inside
+        if layout.root == slot:
+            return lambda now: now.arrays[base]
+        return lambda now: viewed(now.arrays[base], layout, of)
 
     def _peak(self) -> int:
-        live = peak = 0
-        first = self.program.graph.first_step_slot
+        """Bytes of the arena, scratch, and what lives beside them at once."""
+        own = sum(nbytes for _, _, _, nbytes in self.made)
+        live = most = 0
+        sizes = {b: self.nests.bytes_of(m) for m, b in self.plan.bases.items()}
         for action, frees in zip(self.nests.actions, self.frees, strict=True):
-            results = (action.result,) if type(action) not in (Call, Host) else action.results
-            live += sum(self.specs[s].nbytes for s in results)
-            peak = max(peak, live)
-            live -= sum(self.specs[s].nbytes for s in frees if s >= first)
+            if type(action) is not Call:
+                live += sum(self.nests.bytes_of(s) for s in _written(action))
+            most = max(most, live)
+            live -= sum(sizes[b] for b in frees)
         copied = sum(of.nbytes for _, _, of, is_copied in self.outputs if is_copied)
-        return max(peak, live + copied)
+        return self.plan.arena + self.scratch + own + most + copied
 
     def _output(self, slot: int) -> tuple[int, Layout, Spec, bool]:
         """Slot, layout, spec, and whether it is a view of an input or of a part of a result."""
@@ -156,15 +213,27 @@ class CpuExecutable:
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         self._admit()
         graph = self.program.graph
-        slots: list[Any] = [_loaded(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
-        slots += [(c, address_of(c)) for c in self.constants]
-        slots += [None] * (self.count - len(slots))
+        bases = self.template[:]
+        arrays: list[Any] = [None] * len(bases)
+        for i, (buffer, of) in enumerate(zip(buffers, graph.inputs, strict=True), 1):
+            arrays[i], bases[i] = _loaded(buffer, of.spec)
+        arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
+        raw, scratch = None, 0
+        size = self.plan.arena
+        total = size + self.scratch * threads().count if self.scratch else size
+        if total:
+            piece = arena(total)
+            raw = piece.array
+            bases[0], scratch = piece.address, piece.address + size
+        for base, shape, dtype, nbytes in self.made:
+            arrays[base], bases[base] = allocate(shape, dtype, nbytes)
+        run = Run(bases, arrays, raw, scratch)
         if self.quiet:
             with np.errstate(all="ignore"), engine().strict():
-                self._run(slots)
+                self._run(run)
         else:
-            self._run(slots)
-        return [self._stored(slots, *row) for row in self.outputs]
+            self._run(run)
+        return [self._stored(run, *row) for row in self.outputs]
 
     def _admit(self) -> None:
         """Results must fit into what is free; what the pool keeps is given up first."""
@@ -176,14 +245,13 @@ class CpuExecutable:
             pool.clear()
             guard(self.peak_bytes, self.program)
 
-    def _run(self, slots: list[Any]) -> None:
+    def _run(self, run: Run) -> None:
         number = 0
         try:
-            for row, frees in zip(self.rows, self.frees, strict=True):
-                row(slots)
-                for s in frees:
-                    slots[s] = None
-                number += 1
+            for number, action in self.actions:
+                action(run)
+                for base in self.frees[number]:
+                    run.arrays[base] = None
         except ProaError:
             raise
         except MemoryError as error:
@@ -196,17 +264,20 @@ class CpuExecutable:
         given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
         return message(step.entry.primitive.name, given, f"a result, but: {error}")
 
-    def _stored(
-        self, slots: list[Any], slot: int, layout: Layout, of: Spec, is_copied: bool
-    ) -> Any:
+    def _stored(self, run: Run, slot: int, layout: Layout, of: Spec, is_copied: bool) -> Any:
         """An output owns its memory: a view, or a part of something larger, is copied."""
-        array, address = slots[layout.root]
+        if is_copied:
+            array = np.array(self._reader(slot)(run), order="C", copy=True)
+            return self.buffer(array, of, address_of(array))
+        base = self.plan.bases[layout.root]
+        array, address = run.arrays[base], run.bases[base]
         if layout.root != slot:
             array = viewed(array, layout, of)
-        if is_copied:
-            array = np.array(array, order="C", copy=True)
-            address = address_of(array)
         return self.buffer(array, of, address)
+
+
+def _written(action: Any) -> tuple[int, ...]:
+    return (action.result,) if type(action) is Copy else action.results
 
 
 def _solid(array: Any) -> Any:

@@ -1,8 +1,12 @@
 """Segments and groups: which steps become one kernel.
 
-A *unit* is what runs at once: one host call, or a group of elementwise steps with one space of
-iteration. Views (reshape, permute, broadcast, slice, flip) only change how memory is addressed.
-Those that repeat an operand, or add and drop axes of size 1, are seen through and are no units.
+A *unit* is what runs at once: one step by itself (a host call, a product), or a group of
+elementwise steps and reductions with one space of iteration. Views (reshape, permute, broadcast,
+slice, flip) only change how memory is addressed. Those that repeat an operand, or add and drop
+axes of size 1, are seen through and are no units.
+
+Reductions of one unit run over the same axes. Where these are the last ones, what needs the
+results goes on in the unit, row by row; else it is a unit of its own.
 """
 
 from __future__ import annotations
@@ -11,6 +15,8 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final, final
 
 from proa.backends.cpu.claims import claimed
+from proa.backends.cpu.kernel import is_reduction
+from proa.backends.cpu.sums import claimed_sum
 from proa.compile.program import Program
 from proa.graph.entry import Entry
 from proa.graph.graph import Step
@@ -27,18 +33,45 @@ Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it r
 @final
 class Unit:
     """`members`: slot of each step's result -> for each axis of the unit's shape its own, or None.
-    Host calls and views are units of one step, without a shape."""
+    `frames`: step -> for each axis of the unit's shape the axis of the space that the step runs
+    over (a reduction: its operand's). `reduced`: the axes that reductions run along. What is no
+    loop has no shape."""
 
-    __slots__ = ("number", "steps", "shape", "members", "cost")
+    __slots__ = ("number", "steps", "shape", "members", "frames", "reduced", "cost")
 
-    def __init__(self, number: int, step: int, shape: tuple[int, ...] | None, slot: int) -> None:
+    def __init__(self, number: int, step: int, entry: Entry, slot: int, is_loop: bool) -> None:
         self.number = number
         self.steps = [step]
-        self.shape = shape
         self.members: dict[int, Map] = {}
-        self.cost = 0
-        if shape is not None:
-            self.members[slot] = tuple(range(len(shape)))
+        self.frames: dict[int, Map] = {}
+        self.reduced: frozenset[int] = frozenset()
+        self.shape: tuple[int, ...] | None = None
+        self.cost = entry.primitive.cost
+        if not is_loop:
+            return
+        self.shape = (entry.ins if is_reduction(entry) else entry.outs)[0].shape
+        axes = range(len(self.shape))
+        if is_reduction(entry):
+            self.reduced = frozenset(entry.params[0])
+        kept = iter(range(len(axes)))
+        self.members[slot] = tuple([None if a in self.reduced else next(kept) for a in axes])
+        self.frames[step] = tuple(axes)
+
+    @property
+    def mode(self) -> str:
+        """How its reductions run: `Loop` says what these words mean. A matter of axes, not sizes,
+        so that a batch of one has the kernels of any other."""
+        if not self.reduced or self.shape is None:
+            return "rows"
+        if len(self.reduced) == len(self.shape):
+            return "partial"
+        return "rows" if len(self.shape) - 1 in self.reduced else "columns"
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether its reduced axes do not stand together: its operand is laid out first."""
+        axes = sorted(self.reduced)
+        return bool(axes) and axes != list(range(axes[0], axes[-1] + 1))
 
 
 @final
@@ -97,7 +130,7 @@ class Draft:
         lines = []
         for unit in self.order or self.units.values():
             names = " ".join(self.entry(s).primitive.name for s in unit.steps)
-            kind = f"kernel over {unit.shape}" if unit.shape is not None else "host call"
+            kind = f"loop over {unit.shape}" if unit.shape is not None else "by itself"
             kind = "view" if self.is_view(unit.steps[0]) else kind
             lines.append(f"{unit.number:4d} {kind}: {names}")
         return "\n".join(lines)
@@ -120,10 +153,7 @@ def segments(program: Program) -> Draft:
                 found = tuple([inner[a] if a is not None else None for a in through])
                 draft.origins[first] = (source, found)
                 continue
-        shape = entry.outs[0].shape if claimed(entry) else None
-        unit = Unit(number, number, shape, first)
-        unit.cost = entry.primitive.cost
-        draft.units[number] = unit
+        draft.units[number] = Unit(number, number, entry, first, claimed(entry) or claimed_sum(entry))
         draft.unit_of[number] = number
     draft.order = list(draft.units.values())
     return draft
@@ -225,25 +255,90 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
         return
     if len(producer.steps) + len(consumer.steps) > MOST_STEPS:
         return
-    through = _edge(draft, producer, consumer)
-    if through is None or (_is_same(producer, consumer, through) is not same):
+    if producer.is_apart or consumer.is_apart:
         return
-    if not same and not _is_cheap(draft, producer, consumer, through):
+    through = _edge(draft, producer, consumer)
+    if through is None:
+        return
+    outer, inner = consumer, producer  # the space of one unit holds that of the other
+    if producer.reduced and consumer.reduced and producer.reduced != consumer.reduced:
+        return
+    if _reads_reduced(draft, producer, consumer):
+        if producer.mode != "rows" or not same:
+            return
+        if _is_row_level(producer, consumer, through):
+            outer, inner = producer, consumer
+            through = tuple([
+                through.index(a) if a in through else None for a in range(len(producer.shape))
+            ])  # fmt: skip
+        elif not _is_same(producer, consumer, _along(producer, through)):
+            return
+        else:
+            through = tuple(range(len(consumer.shape)))
+    elif _is_same(producer, consumer, through) is not same:
+        return
+    elif not same and not _is_cheap(draft, producer, consumer, through):
         return
     if _operand_count(draft, producer, consumer) > MOST_OPERANDS:
         return
     if order.apart(producer.number, consumer.number):
         return
     order.unite(consumer.number, producer.number)
-    for slot, map_ in producer.members.items():
-        inner = dict(enumerate(map_))
-        consumer.members[slot] = tuple([inner.get(a) if a is not None else None for a in through])
+    moved = _moved(inner, through)
+    consumer.members = {**outer.members, **moved[0]}
+    consumer.frames = {**outer.frames, **moved[1]}
+    consumer.shape = outer.shape
+    consumer.reduced = outer.reduced or inner.reduced
     consumer.steps += producer.steps
     consumer.steps.sort()
     consumer.cost += producer.cost
     for step in producer.steps:
         draft.unit_of[step] = consumer.number
     del draft.units[producer.number]
+
+
+def _moved(unit: Unit, through: Map) -> tuple[dict[int, Map], dict[int, Map]]:
+    """Members and frames of a unit in the space of another, whose axes run along its own."""
+
+    def along(map_: Map) -> Map:
+        return tuple([map_[a] if a is not None else None for a in through])
+
+    return (
+        {slot: along(m) for slot, m in unit.members.items()},
+        {step: along(m) for step, m in unit.frames.items()},
+    )
+
+
+def _reads_reduced(draft: Draft, producer: Unit, consumer: Unit) -> bool:
+    """Whether a consumer reads what depends on the producer's reductions."""
+    if not producer.reduced:
+        return False
+    late: set[int] = set()
+    for step in producer.steps:
+        slot = draft.first[step]
+        sources = [draft.origins[s][0] for s in draft.steps[step].slots]
+        if is_reduction(draft.entry(step)) or any(s in late for s in sources):
+            late.add(slot)
+    return any(draft.origins[s][0] in late for n in consumer.steps for s in draft.steps[n].slots)
+
+
+def _is_row_level(producer: Unit, consumer: Unit, through: Map) -> bool:
+    """Whether a consumer computes one number for each row of a producer."""
+    shape: Any = producer.shape
+    used = [a for a in through if a is not None]
+    if consumer.reduced or len(set(used)) != len(used) or producer.reduced.intersection(used):
+        return False
+    rows = zip(through, consumer.shape or (), strict=True)
+    if any(n != (1 if a is None else shape[a]) for a, n in rows):
+        return False
+    return all(a in used or a in producer.reduced or n == 1 for a, n in enumerate(shape))
+
+
+def _along(producer: Unit, through: Map) -> Map:
+    """A consumer's axes where it reads rows as wholes: along the reduced axes it runs itself."""
+    if len(through) != len(producer.shape or ()):
+        return through
+    return tuple([i if a is None and i in producer.reduced else a for i, a in enumerate(through)])
 
 
 def _edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
@@ -254,16 +349,29 @@ def _edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
             source, inner = draft.origins[slot]
             if source not in producer.members:
                 continue
-            mine = consumer.members[draft.first[step]]
+            mine = consumer.frames[step]
             value = [
                 inner[along[a]] if a is not None and along[a] is not None else None for a in mine
             ]
             back = {v: a for a, v in enumerate(producer.members[source]) if v is not None}
             through = tuple([back.get(v) if v is not None else None for v in value])
+            if found is not None and producer.reduced:
+                found, through = _mended(producer, found, through)
             if found is not None and not _agree(found, through, producer):
                 return None
             found = through if found is None else found
     return found
+
+
+def _mended(producer: Unit, one: Map, other: Map) -> tuple[Map, Map]:
+    """Two maps, the reduced axes of each completed from the other: a number a row is read beside
+    the row itself."""
+    both = []
+    for a, b in ((one, other), (other, one)):
+        both.append(tuple([
+            y if x is None and y in producer.reduced else x for x, y in zip(a, b, strict=True)
+        ]))  # fmt: skip
+    return both[0], both[1]
 
 
 def _agree(one: Map, other: Map, producer: Unit) -> bool:
@@ -274,8 +382,10 @@ def _agree(one: Map, other: Map, producer: Unit) -> bool:
 
 
 def operand_maps(draft: Draft, step: int) -> list[Map]:
-    """For each operand: of each result axis the operand's axis that it runs along, or None."""
+    """For each operand: of each axis that a step runs over the operand's, or None."""
     entry = draft.entry(step)
+    if is_reduction(entry):
+        return [tuple(range(entry.ins[0].ndim))]
     shape, found = entry.outs[0].shape, []
     for s in entry.ins:
         lead = len(shape) - s.ndim

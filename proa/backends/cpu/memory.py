@@ -95,6 +95,26 @@ def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]
     return np.asarray(piece).view(dtype).reshape(shape), piece.address
 
 
+@final
+class Arena:
+    """Memory of one run; it goes back to the pool at its end."""
+
+    __slots__ = ("raw", "address", "array")
+
+    def __init__(self, nbytes: int) -> None:
+        self.raw = pool.take(nbytes)
+        begin = address_of(self.raw)
+        self.address = -(-begin // ALIGNMENT) * ALIGNMENT
+        self.array = self.raw[self.address - begin :]
+
+    def __del__(self) -> None:
+        pool.give(self.raw)
+
+
+def arena(nbytes: int) -> Arena:
+    return Arena(nbytes)
+
+
 def address_of(array: Any) -> int:
     """Where an array lies; the quick way needs one that is writable, not empty, and of a dtype
     that Python knows."""

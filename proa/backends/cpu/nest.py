@@ -1,70 +1,24 @@
-"""Loop nests: units become kernels, described by structure, and the sizes for each call.
-
-A `Kernel` says nothing of sizes. It knows for each operand how it runs along the innermost axis:
-`u` unit stride, `s` standing still, `g` any stride. What it is called with, sizes and strides, is
-a `Call`. Adjacent axes that every operand runs through alike are one.
-"""
+"""Loop nests: units become calls of kernels, with sizes and strides; what is no loop is planned
+by its own module, or stays a host call."""
 
 from __future__ import annotations
 
-from math import prod
+from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
-from proa.backends.cpu.fuse import Draft, Unit, operand_maps
+from proa import dtypes
+from proa.backends.cpu.fuse import Draft
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
+from proa.backends.cpu.loop import Loop
+from proa.backends.cpu.planners import planned
+from proa.backends.cpu.rows import Operand, Result, loop_call, loops
 from proa.dtypes import Dtype
-from proa.graph.entry import Entry
-from proa.graph.spec import Spec
+from proa.graph.entry import Entry, intern_entry
+from proa.graph.spec import spec
+from proa.ops.functions import cast
 
-
-class Layout(NamedTuple):
-    """Where the elements of a slot lie: in the memory of slot `root`, bytes."""
-
-    root: int
-    offset: int
-    strides: tuple[int, ...]
-
-
-@final
-class Kernel:
-    """Operands (dtype, pattern), nodes (entry, operands), results. Operand i is i; node j stands
-    behind them. Equal by `key`, which sizes are no part of."""
-
-    __slots__ = ("operands", "nodes", "results", "key")
-
-    def __init__(
-        self, operands: tuple[tuple[Dtype, str], ...],
-        nodes: tuple[tuple[Entry, tuple[int, ...]], ...], results: tuple[int, ...],
-    ) -> None:  # fmt: skip
-        self.operands = operands
-        self.nodes = nodes
-        self.results = results
-        self.key = self._text()
-
-    def _text(self) -> str:
-        lines = [f"{d.name} {p}" for d, p in self.operands]
-        for entry, sources in self.nodes:
-            ins = " ".join(f"{s}:{i.dtype.name}" for s, i in zip(sources, entry.ins, strict=True))
-            lines.append(f"{entry.primitive.name} {ins} -> {entry.outs[0].dtype.name}")
-        return "\n".join([*lines, "results " + " ".join(map(str, self.results))])
-
-    def dtype(self, number: int) -> Dtype:
-        count = len(self.operands)
-        return (
-            self.operands[number][0]
-            if number < count
-            else self.nodes[number - count][0].outs[0].dtype
-        )
-
-
-class Call(NamedTuple):
-    """A kernel, the table of sizes and strides, operands (slot of the memory, offset), results."""
-
-    kernel: Kernel
-    table: tuple[int, ...]
-    operands: tuple[tuple[int, int], ...]
-    results: tuple[int, ...]
-    step: int
-    is_empty: bool
+WIDTHS = {1: dtypes.uint8, 2: dtypes.uint16, 4: dtypes.uint32, 8: dtypes.uint64}
 
 
 class Host(NamedTuple):
@@ -77,7 +31,7 @@ class Host(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A view laid out in order, where a reshape needs it so."""
+    """A view laid out in order by NumPy, where elements are too wide for our own copy."""
 
     source: int
     result: int
@@ -86,12 +40,16 @@ class Copy(NamedTuple):
 
 @final
 class Nests:
-    """The actions of a Program in order, and the layout of every slot."""
+    """The actions of a Program in order, the layout of every slot, and memory for what has no
+    slot: memory `len(specs) + i` is temporary i."""
 
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
+        self.specs = draft.specs
         self.actions: list[Any] = []
         self.layouts: dict[int, Layout] = {}
+        self.temporaries: list[int] = []
+        self.step = 0
 
     def layout(self, slot: int) -> Layout:
         """Of a view: worked out from its operand's when first asked for."""
@@ -103,160 +61,116 @@ class Nests:
     def _find(self, slot: int) -> Layout:
         maker = self.draft.maker[slot]
         if maker is None or not self.draft.is_view(maker):
-            return fresh(slot, self.draft.specs[slot])
+            return fresh(slot, self.specs[slot])
         step = self.draft.steps[maker]
         found = viewed(step.entry, self.layout(step.slots[0]))
-        return fresh(slot, self.draft.specs[slot]) if found is None else found
+        return fresh(slot, self.specs[slot]) if found is None else found
+
+    # What planners ask for.
+
+    def temporary(self, nbytes: int) -> int:
+        """Fresh memory that lives until its last use."""
+        self.temporaries.append(nbytes)
+        return len(self.specs) + len(self.temporaries) - 1
+
+    def bytes_of(self, memory: int) -> int:
+        count = len(self.specs)
+        return self.specs[memory].nbytes if memory < count else self.temporaries[memory - count]
+
+    def packed(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype) -> int:
+        """A temporary with the elements of a strided region in C order."""
+        size = dtype.itemsize
+        for n in shape:
+            size *= n
+        memory = self.temporary(size)
+        self._copied(layout, shape, dtype, memory)
+        return memory
+
+    def indices(self, strides: Sequence[int], shape: tuple[int, ...]) -> int:
+        """A temporary of int64 with the position that strides, in elements, give."""
+        size = 8
+        for n in shape:
+            size *= n
+        memory = self.temporary(size)
+        operand = Operand(dtypes.int64, 0, 0, tuple(strides), True)
+        self._whole(operand, (), shape, dtypes.int64, memory)
+        return memory
+
+    def cast_into(self, memory: int, dtype: Dtype, slot: int) -> None:
+        """A slot's elements from a temporary of as many of another dtype, in C order."""
+        of = self.specs[slot]
+        entry = _cast(dtype, of.dtype)
+        strides = contiguous(of.shape, dtype.itemsize)
+        operand = Operand(dtype, memory, 0, strides)
+        self._whole(operand, ((entry, (0,)),), of.shape, of.dtype, slot)
+
+    def cast_from(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype) -> int:
+        """A temporary in C order with the elements of a strided region as float32."""
+        size = 4
+        for n in shape:
+            size *= n
+        memory = self.temporary(size)
+        operand = Operand(dtype, *layout)
+        node = ((_cast(dtype, dtypes.float32), (0,)),)
+        self._whole(operand, node, shape, dtypes.float32, memory)
+        return memory
+
+    def _copied(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype, memory: int) -> None:
+        width = WIDTHS[dtype.itemsize]
+        self._whole(Operand(width, *layout), (), shape, width, memory)
+
+    def _whole(
+        self, operand: Operand, nodes: Any, shape: tuple[int, ...], dtype: Dtype, memory: int
+    ) -> None:
+        """Every element of a region, one result in C order."""
+        result = Result(len(nodes), dtype, memory, contiguous(shape, dtype.itemsize))
+        self.actions.append(loop_call([operand], nodes, [result], shape, self.step))
+
+    def lay_out(self, slot: int, source: int) -> None:
+        """A view in memory of its own."""
+        of = self.specs[source]
+        if of.dtype.itemsize in WIDTHS:
+            self._copied(self.layout(source), of.shape, of.dtype, slot)
+        else:
+            self.actions.append(Copy(source, slot, self.step))
 
     def show(self) -> str:
         lines = []
         for action in self.actions:
             if type(action) is Call:
                 text = action.kernel.key.replace("\n", "; ")
-                lines.append(f"kernel [{text}] table {action.table} -> {action.results}")
+                lines.append(
+                    f"{action.tiles} tiles of [{text}] {action.operands} -> {action.results}, "
+                    f"table {action.table}"
+                )
             else:
                 lines.append(f"{type(action).__name__.lower()} {action[0]} -> {action[2]}")
         return "\n".join(lines)
 
 
-def fresh(slot: int, of: Spec) -> Layout:
-    return Layout(slot, 0, contiguous(of.shape, of.dtype.itemsize))
-
-
-def contiguous(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    strides, step = [], itemsize
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
-
-
-def is_contiguous(layout: Layout, of: Spec) -> bool:
-    rows = zip(of.shape, layout.strides, contiguous(of.shape, of.dtype.itemsize), strict=True)
-    return of.size == 0 or all(n == 1 or a == b for n, a, b in rows)
-
-
-def viewed(entry: Entry, of: Layout) -> Layout | None:
-    """The layout of a view's result; None where the elements must be laid out anew."""
-    source, goal = entry.ins[0], entry.outs[0]
-    root, offset, strides = of
-    name, params = entry.primitive.name, entry.params
-    if name == "permute":
-        return Layout(root, offset, tuple([strides[a] for a in params[0]]))
-    if name == "broadcast":
-        found = [0] * goal.ndim
-        for i, a in enumerate(params[1]):
-            found[a] = strides[i] if source.shape[i] == goal.shape[a] else 0
-        return Layout(root, offset, tuple(found))
-    if name == "slice":
-        starts, _, steps = params
-        offset += sum(a * s for a, s in zip(starts, strides, strict=True)) if goal.size else 0
-        return Layout(root, offset, tuple([a * s for a, s in zip(steps, strides, strict=True)]))
-    if name == "flip":
-        turned = list(strides)
-        for a in params[0]:
-            offset += max(source.shape[a] - 1, 0) * strides[a] if goal.size else 0
-            turned[a] = -strides[a]
-        return Layout(root, offset, tuple(turned))
-    if is_contiguous(of, source):
-        return Layout(root, offset, contiguous(goal.shape, goal.dtype.itemsize))
-    rows = zip(source.shape, strides, strict=True)
-    long = [(n, s) for n, s in rows if n != 1]
-    if [n for n, _ in long] != [n for n in goal.shape if n != 1]:
-        return None
-    rest = iter(long)
-    return Layout(root, offset, tuple([next(rest)[1] if n != 1 else 0 for n in goal.shape]))
+def _cast(source: Dtype, goal: Dtype) -> Entry:
+    return intern_entry(cast.table, cast, (goal, False), (spec((), source),))
 
 
 def nest(draft: Draft) -> Nests:
-    """Every unit as a call of a kernel, a host call, or nothing but a layout."""
+    """Every unit as calls of kernels, a host call, or nothing but a layout."""
     nests = Nests(draft)
     for number, first in enumerate(draft.first):
         if draft.is_view(number):
             nests.layout(first)  # in order, so that nothing is recursive in the depth of a graph
     for unit in draft.order:
-        step = unit.steps[0]
+        step = nests.step = unit.steps[0]
         entry, slots, first = draft.entry(step), draft.steps[step].slots, draft.first[step]
         if unit.shape is not None:
-            nests.actions.append(_call(nests, unit))
-        elif not draft.is_view(step):
+            nests.step = unit.steps[-1]
+            loops(nests, unit)
+        elif draft.is_view(step):
+            if nests.layout(first).root == first:
+                nests.lay_out(first, slots[0])
+        elif not planned(nests, step):
             outs = tuple(range(first, first + len(entry.outs)))
             nests.actions.append(Host(entry, slots, outs, step))
-        elif nests.layout(first).root == first:
-            nests.actions.append(Copy(slots[0], first, step))
     return nests
 
 
-def _call(nests: Nests, unit: Unit) -> Call:
-    draft = nests.draft
-    shape: Any = unit.shape
-    numbers: dict[Any, int] = {}  # (slot, map) of an operand -> its number
-    strides: list[list[int]] = []
-    moves: list[bool] = []  # of each operand: whether it would move along a last axis
-    where: list[tuple[int, int]] = []
-    nodes: list[tuple[Entry, list[Any]]] = []
-    for step in unit.steps:
-        mine = unit.members[draft.first[step]]
-        sources: list[Any] = []
-        for slot, along in zip(draft.steps[step].slots, operand_maps(draft, step), strict=True):
-            source, inner = draft.origins[slot]
-            if source in unit.members:
-                sources.append(("node", source))
-                continue
-            through = [
-                inner[along[a]] if a is not None and along[a] is not None else None for a in mine
-            ]
-            key = (source, tuple(through))
-            if key not in numbers:
-                numbers[key] = len(numbers)
-                layout, of = nests.layout(source), draft.specs[source]
-                where.append((layout.root, layout.offset))
-                strides.append([
-                    layout.strides[a] if a is not None and of.shape[a] != 1 else 0 for a in through
-                ])  # fmt: skip
-                moves.append(not through or through[-1] is not None)
-            sources.append(("operand", numbers[key]))
-        nodes.append((draft.entry(step), sources))
-    made = {draft.first[s]: len(numbers) + i for i, s in enumerate(unit.steps)}
-    results = [s for s in unit.members if draft.is_shared(unit, s)]
-    dtypes = [draft.specs[source].dtype for source, _ in numbers]
-    widths = [d.itemsize for d in dtypes] + [draft.specs[s].dtype.itemsize for s in results]
-    strides += [list(contiguous(shape, w)) for w in widths[len(dtypes) :]]
-    table, patterns = _collapsed(
-        shape,
-        strides,
-        [w if m else 0 for w, m in zip(widths, [*moves, *[True] * len(results)], strict=True)],
-        widths,
-    )
-    operands = tuple(zip(dtypes, patterns, strict=False))
-    plain = [
-        (entry, tuple([made[s] if kind == "node" else s for kind, s in sources]))
-        for entry, sources in nodes
-    ]
-    kernel = Kernel(operands, tuple(plain), tuple([made[s] for s in results]))
-    return Call(kernel, table, tuple(where), tuple(results), unit.steps[-1], prod(shape) == 0)
-
-
-def _collapsed(
-    shape: tuple[int, ...], strides: list[list[int]], alone: list[int], widths: list[int]
-) -> tuple[tuple[int, ...], list[str]]:
-    """The table of a call, (outer axes, inner size, inner strides, then for each outer axis from
-    the inside its size and strides), and the pattern of each operand. `alone` are the strides that
-    a single element is called with, so that its kernel is that of many."""
-    axes = [(n, [s[i] for s in strides]) for i, n in enumerate(shape) if n != 1]
-    merged: list[tuple[int, list[int]]] = []
-    for n, steps in reversed(axes):
-        if merged and all(
-            s == t * merged[-1][0] for s, t in zip(steps, merged[-1][1], strict=True)
-        ):
-            merged[-1] = (n * merged[-1][0], merged[-1][1])
-        else:
-            merged.append((n, steps))
-    if not merged:
-        merged = [(1, alone)]
-    size, steps = merged[0]
-    patterns = [{w: "u", 0: "s"}.get(s, "g") for s, w in zip(steps, widths, strict=True)]
-    table = [len(merged) - 1, size, *steps]
-    for n, outer in merged[1:]:
-        table += [n, *outer]
-    return tuple(table), patterns
+__all__ = ["Call", "Copy", "Host", "Layout", "Loop", "Nests", "is_contiguous", "nest"]

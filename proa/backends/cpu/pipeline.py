@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from proa.backends.cpu.emit import emit
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.fuse import fuse, segments
-from proa.backends.cpu.nest import Call, Nests, nest
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.nest import Nests, nest
 from proa.compile.program import Program
 from proa.config import config
 
@@ -33,7 +33,7 @@ def ir(nests: Nests) -> Nests:
 def objects(nests: Nests) -> Nests:
     """Every kernel is there when the program is."""
     for action in nests.actions:
-        if type(action) is Call and not action.is_empty:
+        if type(action) is Call and action.tiles:
             engine().find(action.kernel)
     return nests
 
@@ -58,5 +58,5 @@ def shown(name: str, state: Any) -> str:
         return str(state.show())
     kernels = {a.kernel.key: a.kernel for a in state.actions if type(a) is Call}
     if name == "ir":
-        return "\n".join(emit(k, "kernel", engine().machine) for k in kernels.values())
+        return "\n".join(k.ir("kernel", engine().machine) for k in kernels.values())
     return "\n".join(engine().assembly(k) for k in kernels.values())

@@ -17,7 +17,7 @@ FLOATS: Final = ("float", "double")
 class Body:
     """The instructions of a function, in order, and the intrinsics that they need."""
 
-    __slots__ = ("lines", "lanes", "declared", "count", "helpers")
+    __slots__ = ("lines", "lanes", "declared", "count", "helpers", "here")
 
     def __init__(self, lanes: int) -> None:
         self.lines: list[str] = []
@@ -25,6 +25,7 @@ class Body:
         self.declared: dict[str, str] = {}
         self.count = 0
         self.helpers: dict[str, list[str]] = {}
+        self.here = ""  # the label of the block that is being written
 
     def fresh(self) -> str:
         self.count += 1
@@ -41,6 +42,7 @@ class Body:
 
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")
+        self.here = name
 
     def wide(self, type_: str) -> str:
         return f"<{self.lanes} x {type_}>"

@@ -1,0 +1,142 @@
+"""`Loop`: a kernel that walks rows, and along each row computes elements and sums of them.
+
+| mode | reductions |
+| --- | --- |
+| rows | run along the row and are complete at its end: what needs them goes on with the same row |
+| partial | run along pieces of one row; of each piece 16 lanes are left, which `Join` adds |
+| columns | run from row to row: of each block of 256 rows 16 lanes are left, which `Join` adds |
+
+A row is walked once for each *phase*: what needs no sum, then what needs the first sums, and so
+on. A value of an earlier phase is computed again where that is cheap, else kept in scratch.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, final
+
+from proa.backends.cpu.emit import emit
+from proa.backends.cpu.kernel import is_reduction, lane_dtype
+from proa.backends.cpu.target import Target
+from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+AGAIN: Final = 4  # what a value may cost that is computed again in a later phase
+INDEX: Final = ("i1", "i0")  # patterns of an operand that is its own position: moving, standing
+STILL: Final = ("s", "i0")
+
+
+class Analysis(NamedTuple):
+    """Of each operand and node: `kind` (still, row, full) and the phase from which it is there;
+    the number of phases; full nodes kept in scratch; nodes computed along the row, by phase."""
+
+    kind: tuple[str, ...]
+    phase: tuple[int, ...]
+    phases: int
+    kept: tuple[int, ...]
+    needed: tuple[tuple[int, ...], ...]
+
+
+@final
+class Loop:
+    """Operands (dtype, pattern), nodes (entry, operands), results (number, pattern). Operand i is
+    i; node j stands behind them. A pattern says how memory runs along the row: `u` unit stride,
+    `s` standing still (a result: one a row), `g` any stride; `i1` and `i0` are an operand's own
+    position, moving and standing, without memory."""
+
+    __slots__ = ("operands", "nodes", "results", "mode", "key", "analysis")
+
+    def __init__(
+        self, operands: tuple[tuple[Dtype, str], ...],
+        nodes: tuple[tuple[Entry, tuple[int, ...]], ...], results: tuple[tuple[int, str], ...],
+        mode: str = "rows",
+    ) -> None:  # fmt: skip
+        self.operands = operands
+        self.nodes = nodes
+        self.results = results
+        self.mode = mode
+        self.analysis = self._analysed()
+        self.key = self._text()
+
+    def _text(self) -> str:
+        lines = [f"loop {self.mode}", *[f"{d.name} {p}" for d, p in self.operands]]
+        for entry, sources in self.nodes:
+            ins = " ".join(map(str, sources))
+            types = " ".join(i.dtype.name for i in entry.ins)
+            lines.append(f"{entry.primitive.name} {ins} : {types} -> {entry.outs[0].dtype.name}")
+        return "\n".join([*lines, "results " + " ".join(f"{r}{p}" for r, p in self.results)])
+
+    def ir(self, name: str, machine: Target) -> str:
+        return emit(self, name, machine)
+
+    def node(self, number: int) -> tuple[Entry, tuple[int, ...]] | None:
+        at = number - len(self.operands)
+        return self.nodes[at] if at >= 0 else None
+
+    def dtype(self, number: int) -> Dtype:
+        node = self.node(number)
+        return self.operands[number][0] if node is None else node[0].outs[0].dtype
+
+    def reduction(self, number: int) -> Entry | None:
+        """The entry of a node that is a sum, a largest or a smallest."""
+        node = self.node(number)
+        return node[0] if node is not None and is_reduction(node[0]) else None
+
+    def result_dtype(self, number: int) -> Dtype:
+        """What is stored for a result: of an incomplete sum its lanes."""
+        dtype = self.dtype(number)
+        if self.mode != "rows" and self.reduction(number) is not None:
+            return lane_dtype(dtype)
+        return dtype
+
+    def _analysed(self) -> Analysis:
+        kind = ["still" if p in STILL else "full" for _, p in self.operands]
+        phase = [0] * len(kind)
+        count = len(kind)
+        for entry, sources in self.nodes:
+            at = max([phase[s] for s in sources], default=0)
+            if is_reduction(entry):
+                kind.append("row")
+                at += 1
+            else:
+                kinds = {kind[s] for s in sources}
+                kind.append("full" if "full" in kinds else "row" if "row" in kinds else "still")
+            phase.append(at)
+        if self.mode == "rows":  # what runs along a row of one element is one number a row as well
+            self.results = tuple([(r, "u" if kind[r] == "full" else p) for r, p in self.results])
+        last = [phase[r] for r, pattern in self.results if pattern == "u" and self.mode == "rows"]
+        last += [phase[n] - 1 for n in range(count, len(phase)) if self.reduction(n) is not None]
+        phases = max(last, default=0)
+        kept, needed = self._needed(kind, phase, phases + 1)
+        return Analysis(tuple(kind), tuple(phase), phases + 1, kept, needed)
+
+    def _needed(
+        self, kind: list[str], phase: list[int], phases: int
+    ) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Full nodes that are kept for later phases, and those that each phase computes."""
+        count = len(self.operands)
+        cost = [0] * count  # to compute a full node again, from memory
+        for number, (entry, sources) in enumerate(self.nodes, count):
+            full = [s for s in sources if kind[s] == "full"]
+            again = entry.primitive.cost + sum(cost[s] for s in full)
+            cost.append(again if kind[number] == "full" else 0)
+        wanted: list[set[int]] = [set() for _ in range(phases)]
+        for number, (entry, sources) in enumerate(self.nodes, count):
+            if is_reduction(entry) and sources[0] >= count and kind[sources[0]] == "full":
+                wanted[phase[number] - 1].add(sources[0])
+        for r, _ in self.results:
+            if r >= count and kind[r] == "full":
+                wanted[phase[r]].add(r)
+        kept: set[int] = set()
+        for p in reversed(range(phases)):
+            stack = list(wanted[p])
+            while stack:
+                number = stack.pop()
+                if phase[number] < p and cost[number] > AGAIN:
+                    kept.add(number)
+                    wanted[phase[number]].add(number)
+                    continue
+                wanted[p].add(number)
+                node = self.node(number)
+                sources = node[1] if node is not None else ()
+                stack += [s for s in sources if kind[s] == "full" and s >= count]
+        return tuple(sorted(kept)), tuple([tuple(sorted(w)) for w in wanted])

@@ -1,0 +1,97 @@
+"""Where every memory of a Program lies: in one arena, where pieces are used again as soon as what
+they held is needed no more, or outside: inputs, constants, results, and what host calls give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple, final
+
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.nest import Copy, Host, Nests
+
+ALIGNMENT: Final = 64
+
+
+@final
+class Plan(NamedTuple):
+    """`bases`: of each memory outside the arena the number of its base; the arena is base 0.
+    `offsets`: of each memory inside. `frees`: bases that nothing needs after an action."""
+
+    bases: dict[int, int]
+    offsets: dict[int, int]
+    arena: int
+    frees: tuple[tuple[int, ...], ...]
+
+    def place(self, memory: int, offset: int) -> tuple[int, int]:
+        base = self.bases.get(memory)
+        return (base, offset) if base is not None else (0, self.offsets[memory] + offset)
+
+
+def used(nests: Nests, action: Any) -> tuple[list[int], list[int]]:
+    """Memories that an action reads, and that it writes."""
+    if type(action) is Call:
+        return [m for m, _ in action.operands], [m for m, _ in action.results]
+    if type(action) is Host:
+        return [nests.layout(s).root for s in action.operands], list(action.results)
+    assert type(action) is Copy
+    return [nests.layout(action.source).root], [action.result]
+
+
+def plan(nests: Nests, outside: Iterable[int]) -> Plan:
+    """`outside` are the memories that do not lie in the arena, in the order of their bases."""
+    bases = {memory: 1 + i for i, memory in enumerate(outside)}
+    last: dict[int, int] = {}
+    first: dict[int, int] = {}
+    for number, action in enumerate(nests.actions):
+        for memory in [m for part in used(nests, action) for m in part]:
+            first.setdefault(memory, number)
+            last[memory] = number
+    frees: list[list[int]] = [[] for _ in nests.actions]
+    for memory, number in last.items():
+        if memory in bases:
+            frees[number].append(bases[memory])
+    inside = [(first[m], last[m], nests.bytes_of(m), m) for m in first if m not in bases]
+    offsets, size = _placed(inside)
+    return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]))
+
+
+def _placed(pieces: list[tuple[int, int, int, int]]) -> tuple[dict[int, int], int]:
+    """(first use, last use, bytes, name) -> offsets: in order of first use the lowest gap that
+    holds a piece; what is free again joins its neighbours."""
+    offsets: dict[int, int] = {}
+    gaps: list[list[int]] = []  # [begin, end], ascending, apart
+    top = size = 0
+    busy: list[tuple[int, int, int]] = []  # (last use, begin, end)
+    for start, end, nbytes, name in sorted(pieces):
+        for row in [b for b in busy if b[0] < start]:
+            busy.remove(row)
+            _opened(gaps, row[1], row[2])
+        while gaps and gaps[-1][1] == top:
+            top = gaps.pop()[0]
+        need = max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)
+        fitting = [g for g in gaps if g[1] - g[0] >= need]
+        if fitting:
+            gap = min(fitting, key=lambda g: g[1] - g[0])
+            begin = gap[0]
+            gap[0] += need
+            if gap[0] == gap[1]:
+                gaps.remove(gap)
+        else:
+            begin, top = top, top + need
+        offsets[name] = begin
+        busy.append((end, begin, begin + need))
+        size = max(size, top)
+    return offsets, size
+
+
+def _opened(gaps: list[list[int]], begin: int, end: int) -> None:
+    """One more gap, joined with those beside it."""
+    for gap in list(gaps):
+        if gap[1] == begin:
+            begin = gap[0]
+            gaps.remove(gap)
+        elif gap[0] == end:
+            end = gap[1]
+            gaps.remove(gap)
+    gaps.append([begin, end])
+    gaps.sort()

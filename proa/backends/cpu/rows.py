@@ -1,0 +1,341 @@
+"""Units as calls of `Loop`s: which axes are rows, how they are cut into tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from proa import dtypes
+from proa.backends.cpu.fuse import Unit, operand_maps
+from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_reduction, lane_dtype
+from proa.backends.cpu.layout import Layout, contiguous
+from proa.backends.cpu.loop import Loop
+from proa.backends.cpu.sums import Join
+from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+if TYPE_CHECKING:
+    from proa.backends.cpu.nest import Nests
+
+TILE_NS: Final = 40_000.0  # what a tile should take
+BYTES_NS: Final = 16.0  # moved in a nanosecond
+COST_NS: Final = 0.02  # of one elementary operation
+COLUMN_BYTES: Final = 1024  # of a tile's columns, so that 16 lanes of them stay in the L1 cache
+
+
+class Operand(NamedTuple):
+    """Strides are those of every axis of the space. `is_index`: its own position, no memory.
+    `moves`: whether it would run along the last axis if there were more than one element."""
+
+    dtype: Dtype
+    memory: int
+    offset: int
+    strides: tuple[int, ...]
+    is_index: bool = False
+    moves: bool = True
+
+
+class Result(NamedTuple):
+    """A node's number, and where its elements go; one a row, or one an element."""
+
+    number: int
+    dtype: Dtype
+    memory: int
+    strides: tuple[int, ...]
+    is_full: bool = True
+
+
+Axes = list[tuple[int, list[int]]]  # size and strides of every memory, the innermost first
+
+
+def collapsed(shape: Sequence[int], strides: list[tuple[int, ...]], axes: Sequence[int]) -> Axes:
+    """Axes of the space, the last first; those that every memory runs through alike are one."""
+    found: Axes = []
+    for a in reversed(axes):
+        if shape[a] == 1:
+            continue
+        steps = [s[a] for s in strides]
+        if found and steps == [t * found[-1][0] for t in found[-1][1]]:
+            found[-1] = (shape[a] * found[-1][0], found[-1][1])
+        else:
+            found.append((shape[a], steps))
+    return found
+
+
+def _runs(operand: Operand, shape: Sequence[int], axes: Sequence[int]) -> bool:
+    """Whether an operand runs through axes as through one."""
+    return len(collapsed(shape, [operand.strides], axes)) <= 1
+
+
+# From a unit to operands, nodes and results.
+
+
+def loops(nests: Nests, unit: Unit) -> None:
+    """Appends the calls of a unit."""
+    shape: Any = unit.shape
+    operands, nodes, made = _read(nests, unit)
+    reduced, order = sorted(unit.reduced), list(range(len(shape)))
+    if unit.is_apart:
+        order = [a for a in order if a not in unit.reduced] + reduced
+        shape = tuple([shape[a] for a in order])
+        operands = [
+            _packed(nests, o._replace(strides=tuple([o.strides[a] for a in order])), shape)
+            for o in operands
+        ]
+        reduced = list(range(len(shape) - len(reduced), len(shape)))
+    operands = [o if _runs(o, shape, reduced) else _packed(nests, o, shape) for o in operands]
+    results, sums = [], []
+    for slot in unit.members:
+        if not nests.draft.is_shared(unit, slot):
+            continue
+        of, number = nests.specs[slot], made[slot]
+        entry = nodes[number - len(operands)][0]
+        if unit.mode != "rows" and is_reduction(entry):
+            sums.append((number, entry, slot))
+            continue
+        map_ = [unit.members[slot][a] for a in order]
+        own = contiguous(of.shape, of.dtype.itemsize)
+        strides = tuple([own[a] if a is not None and of.shape[a] != 1 else 0 for a in map_])
+        is_full = not reduced or any(map_[a] is not None for a in reduced)
+        results.append(Result(number, of.dtype, slot, strides, is_full))
+    if sums:
+        _incomplete(nests, unit.mode, operands, nodes, results, sums, shape, reduced)
+    else:
+        nests.actions.append(loop_call(operands, nodes, results, shape, nests.step, reduced))
+
+
+def _packed(nests: Nests, operand: Operand, shape: tuple[int, ...]) -> Operand:
+    """An operand laid out anew over the whole space."""
+    if operand.is_index:
+        memory = nests.indices(operand.strides, shape)
+    else:
+        layout = Layout(operand.memory, operand.offset, operand.strides)
+        memory = nests.packed(layout, shape, operand.dtype)
+    strides = contiguous(shape, operand.dtype.itemsize)
+    return Operand(operand.dtype, memory, 0, strides)
+
+
+def _read(
+    nests: Nests, unit: Unit
+) -> tuple[list[Operand], list[tuple[Entry, tuple[int, ...]]], dict[int, int]]:
+    """What a unit reads and computes; the number of each member's node."""
+    draft = nests.draft
+    numbers: dict[Any, int] = {}  # of operands: (slot, map, offset)
+    operands: list[Operand] = []
+    nodes: list[tuple[Entry, list[Any]]] = []
+
+    def operand(key: Any, make: Any) -> tuple[str, int]:
+        if key not in numbers:
+            numbers[key] = len(operands)
+            operands.append(make())
+        return "operand", numbers[key]
+
+    def element(slot: int, through: list[Any], offset: int = 0) -> tuple[str, int]:
+        layout, of = nests.layout(slot), nests.specs[slot]
+
+        def make() -> Operand:
+            strides = [
+                layout.strides[a] if a is not None and of.shape[a] != 1 else 0 for a in through
+            ]
+            moves = not through or through[-1] is not None
+            return Operand(of.dtype, layout.root, layout.offset + offset, tuple(strides),
+                           moves=moves)  # fmt: skip
+
+        return operand((slot, tuple(through), offset), make)
+
+    def position(strides: list[int], moves: bool) -> tuple[str, int]:
+        def make() -> Operand:
+            return Operand(dtypes.int64, 0, 0, tuple(strides), True, moves)
+
+        return operand(("index", tuple(strides), moves), make)
+
+    for step in unit.steps:
+        entry, frame = draft.entry(step), unit.frames[step]
+        sources: list[Any] = []
+        if entry.primitive.name == "iota":
+            along = [a is not None and a == entry.params[1] for a in frame]
+            sources.append(position([int(a) for a in along], not frame or along[-1]))
+        elif entry.primitive.name == "random_bits":
+            lead = entry.ins[0].ndim - 1
+            flat = contiguous(entry.out.shape[lead:], 1)
+            own = [a - lead if a is not None and a >= lead else None for a in frame]
+            sources.append(position(
+                [flat[a] if a is not None and entry.out.shape[a + lead] != 1 else 0 for a in own],
+                not own or own[-1] is not None,
+            ))  # fmt: skip
+            for word in range(3):
+                source, inner = draft.origins[draft.steps[step].slots[0]]
+                through = [inner[a] if a is not None and a < lead else None for a in frame]
+                stride = nests.layout(source).strides[inner[lead]] if inner[lead] is not None else 0
+                sources.append(element(source, through, word * stride))
+        else:
+            pairs = zip(draft.steps[step].slots, operand_maps(draft, step), strict=True)
+            for slot, runs in pairs:
+                source, inner = draft.origins[slot]
+                if source in unit.members:
+                    sources.append(("node", source))
+                    continue
+                through = [
+                    inner[runs[a]] if a is not None and runs[a] is not None else None
+                    for a in frame
+                ]
+                sources.append(element(source, through))
+        nodes.append((entry, sources))
+    made = {draft.first[s]: len(operands) + i for i, s in enumerate(unit.steps)}
+    plain = [
+        (entry, tuple([made[s] if kind == "node" else s for kind, s in sources]))
+        for entry, sources in nodes
+    ]
+    return operands, plain, made
+
+
+# Calls.
+
+
+def loop_call(
+    operands: Sequence[Operand], nodes: Sequence[tuple[Entry, tuple[int, ...]]],
+    results: Sequence[Result], shape: Sequence[int], step: int, reduced: Sequence[int] = (),
+) -> Call:  # fmt: skip
+    """The call of a loop whose sums, if any, are complete at the end of each row."""
+    memories = [*[o.strides for o in operands], *[r.strides for r in results]]
+    rest = [a for a in range(len(shape)) if a not in reduced]
+    if reduced:
+        inner, outer = collapsed(shape, memories, reduced), collapsed(shape, memories, rest)
+    else:
+        inner, outer = [], collapsed(shape, memories, rest)
+        inner, outer = outer[:1], outer[1:]
+    n, steps = inner[0] if inner else (1, _alone(operands, results))
+    kernel = _loop(operands, nodes, results, steps, "rows")
+    rows = prod([m for m, _ in outer])
+    each = _element_ns(kernel, operands, results)
+    size = max(1024, int(TILE_NS / each))
+    per_tile, chunk, pieces = rows, max(n, 1), 1
+    if rows * n > 1.5 * size:
+        if n >= 2 * size and not reduced:
+            per_tile, chunk = 1, -(-size // 1024) * 1024
+            pieces = -(-n // chunk)
+        else:
+            per_tile = max(1, size // max(n, 16))
+    table = _table(n, per_tile, chunk, pieces, max(rows, 1), rows, steps, outer, len(operands))
+    tiles = -(-rows // max(per_tile, 1)) * pieces if n or reduced else 0
+    scratch = len(kernel.analysis.kept) * (-(-n // 64) * 64) * 8
+    return _called(kernel, operands, results, table, tiles, scratch, step)
+
+
+def _incomplete(
+    nests: Nests, mode: str, operands: list[Operand], nodes: Any, results: list[Result],
+    sums: list[tuple[int, Entry, int]], shape: Sequence[int], reduced: list[int],
+) -> None:  # fmt: skip
+    """Sums over everything, or from row to row: pieces of them first, then their `Join`s."""
+    lanes = [lane_dtype(e.ins[0].dtype) for _, e, _ in sums]
+    before, after = list(range(reduced[0])), list(range(reduced[-1] + 1, len(shape)))
+    memories = [*[o.strides for o in operands], *[r.strides for r in results]]
+    along = collapsed(shape, memories, reduced)
+    count, strides = along[0] if along else (1, [0] * len(memories))
+    if along == [] and mode == "partial":
+        strides = _alone(operands, results)
+    if mode == "partial":
+        kernel = _loop(operands, nodes, results, strides, mode, sums)
+        size = TILE_NS / _element_ns(kernel, operands, results)
+        chunk = BLOCK
+        while chunk < size:
+            chunk *= 2
+        blocks = pieces = max(1, -(-count // chunk))
+        columns = outer = 1
+        steps, axes, per_tile, period, extent = strides, [], 1, 1, 1
+        n = count
+    else:
+        inside = collapsed(shape, memories, after)
+        n, steps = inside[0] if inside else (1, _alone(operands, results))
+        blocks, columns = max(1, -(-count // BLOCK)), n
+        axes = [
+            (LANES, list(strides)), (LANES, [s * LANES for s in strides]),
+            (blocks, [s * BLOCK for s in strides]), *inside[1:],
+            *collapsed(shape, memories, before),
+        ]  # fmt: skip
+        outer = prod([m for m, _ in axes[3:]])
+        chunk = COLUMN_BYTES // max(d.itemsize for d in lanes)
+        pieces = -(-n // chunk)
+        per_tile, period, extent = BLOCK, blocks * BLOCK, count
+    made = []
+    for (number, _, _), dtype in zip(sums, lanes, strict=True):
+        memory = nests.temporary(outer * blocks * LANES * columns * dtype.itemsize)
+        made.append(Result(number, dtype, memory, ()))
+        far = _lane_strides(axes, columns * dtype.itemsize)
+        axes = [(m, [*s, f]) for (m, s), f in zip(axes, far, strict=True)]
+    kernel = _loop(operands, nodes, results, steps, mode, sums)
+    table = _table(n, per_tile, chunk, pieces, period, extent, steps, axes, len(operands))
+    tiles = outer * (blocks if mode == "columns" else 1) * pieces
+    every = [*results, *made]
+    nests.actions.append(_called(kernel, operands, every, table, tiles, 0, nests.step))
+    for (_, entry, slot), part in zip(sums, made, strict=True):
+        width = max(1, min(columns, 1 << 12))
+        parts = -(-columns // width)
+        nests.actions.append(Call(
+            Join(entry), ((part.memory, 0),), ((slot, 0),), (blocks, columns, width, parts),
+            outer * parts, 0, nests.step,
+        ))  # fmt: skip
+
+
+def _lane_strides(axes: Axes, line: int) -> list[int]:
+    """Of lanes that rows are added to, along (lane, step, block, outer axes)."""
+    found, far = [line, 0], LANES * line
+    for m, _ in axes[2:]:
+        found.append(far)
+        far *= m
+    return found[: len(axes)]
+
+
+def _alone(operands: Sequence[Operand], results: Sequence[Result]) -> list[int]:
+    """Strides that a single element is called with, so that its kernel is that of many."""
+    found = [
+        (1 if o.is_index else o.dtype.itemsize) if o.moves else 0 for o in operands
+    ]
+    return found + [r.dtype.itemsize if r.is_full else 0 for r in results]
+
+
+def _loop(
+    operands: Sequence[Operand], nodes: Any, results: Sequence[Result], steps: Sequence[int],
+    mode: str, sums: Sequence[tuple[int, Entry, int]] = (),
+) -> Loop:  # fmt: skip
+    patterns = []
+    for o, s in zip(operands, steps, strict=False):
+        if o.is_index:
+            patterns.append((o.dtype, f"i{s}"))
+        else:
+            patterns.append((o.dtype, {o.dtype.itemsize: "u", 0: "s"}.get(s, "g")))
+    made = [(r.number, "u" if r.is_full else "s") for r in results]
+    made += [(number, "s") for number, _, _ in sums]
+    return Loop(tuple(patterns), tuple(nodes), tuple(made), mode)
+
+
+def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Result]) -> float:
+    """About how long an element takes: the longer of moving and computing."""
+    pairs = zip(operands, kernel.operands, strict=True)
+    moved = sum(o.dtype.itemsize for o, (_, pattern) in pairs if pattern in ("u", "g"))
+    moved += sum(r.dtype.itemsize for r in results if r.is_full)
+    cost = sum(entry.primitive.cost for entry, _ in kernel.nodes)
+    return max(moved / BYTES_NS, cost * COST_NS, 0.01)
+
+
+def _table(
+    n: int, per_tile: int, chunk: int, pieces: int, period: int, extent: int,
+    steps: Sequence[int], axes: Axes, operands: int,
+) -> tuple[int, ...]:  # fmt: skip
+    found = [len(axes), n, per_tile, chunk, pieces, period, extent, *steps[:operands]]
+    for m, strides in axes:
+        found += [m, *strides]
+    return tuple(found)
+
+
+def _called(
+    kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], table: tuple[int, ...],
+    tiles: int, scratch: int, step: int,
+) -> Call:  # fmt: skip
+    return Call(
+        kernel,
+        tuple([(o.memory, o.offset) for o in operands]),
+        tuple([(r.memory, 0) for r in results]),
+        table, tiles, scratch, step,
+    )  # fmt: skip

@@ -1,0 +1,361 @@
+"""Sums in the one order of RULES 3.3 b, and so the largest and smallest: 16 lanes a block of 256
+elements, blocks joined lane by lane in the aligned binary tree, lanes by halves."""
+
+from __future__ import annotations
+
+from typing import Any, Final, final
+
+from proa import dtypes
+from proa.backends.cpu.claims import (
+    HELD,
+    NARROW,
+    RULES,
+    narrowed,
+    register_type,
+    rounded,
+    signed,
+)
+from proa.backends.cpu.kernel import LANES, entered, is_reduction, lane_dtype
+from proa.backends.cpu.target import Target, target
+from proa.backends.cpu.vector import Body, Vector, select
+from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+RULE: Final = {"sum": "add", "max": "maximum", "min": "minimum"}
+LEVELS: Final = 48
+SLOT: Final = 64  # bytes of a register in memory, whatever its width
+Op = tuple[Entry, int]  # a reduction, and how many registers hold its lanes
+
+
+def claimed_sum(entry: Entry) -> bool:
+    """Whether a reduction is added up here."""
+    if not is_reduction(entry) or entry.primitive.name not in RULE or not entry.params[0]:
+        return False
+    dtype = entry.ins[0].dtype
+    if dtype not in HELD or (dtype is dtypes.float16 and not target().has_half):
+        return False
+    return not entry.ins[0].is_named
+
+
+def identity(entry: Entry) -> Any:
+    """What changes nothing: +0, or the end of the dtype's range."""
+    name, dtype = entry.primitive.name, lane_dtype(entry.ins[0].dtype)
+    if name == "sum":
+        return 0
+    if dtype.is_float:
+        return float("-inf") if name == "max" else float("inf")
+    info = dtypes.iinfo(dtype)
+    return info.min if name == "max" else info.max
+
+
+def joined(entry: Entry, x: Vector, y: Vector) -> Vector:
+    """Two partial results as one; x comes from elements before those of y."""
+    return RULES[RULE[entry.primitive.name]](x, y, entry)
+
+
+def taken(x: Vector, entry: Entry) -> Vector:
+    """An operand as its lanes are held."""
+    return x.to("zext", "i8", False) if x.type == "i1" else x
+
+
+def completed(entry: Entry, x: Vector) -> Vector:
+    """The result for what its lanes came to."""
+    if entry.out.dtype is dtypes.bool_:
+        return x.differs(0)
+    return rounded(x, entry.out.dtype) if entry.out.dtype in NARROW else x
+
+
+def halved(entry: Entry, lanes: Vector) -> Vector:
+    """16 lanes to one: 8 and 8, 4 and 4, ... ; the result stands in every lane."""
+    body, names = lanes.body, list(lanes.names)
+    while len(names) > 1:
+        half = len(names) // 2
+        pairs = zip(names[:half], names[half:], strict=True)
+        names = [joined(entry, lanes.like([a]), lanes.like([b])).names[0] for a, b in pairs]
+    found, width = lanes.like(names), body.lanes
+    while width > 1:
+        width //= 2
+        order = ", ".join(f"i32 {(i + width) % body.lanes}" for i in range(body.lanes))
+        other = body.set(
+            f"shufflevector {found.wide} {found.names[0]}, {found.wide} poison, "
+            f"{body.wide('i32')} <{order}>"
+        )
+        found = joined(entry, found, found.like([other]))
+    first = body.set(
+        f"shufflevector {found.wide} {found.names[0]}, {found.wide} poison, "
+        f"{body.wide('i32')} zeroinitializer"
+    )
+    return completed(entry, found.like([first]))
+
+
+@final
+class Joined:
+    """The blocks of a row that wait for a right neighbour, one a level of the tree, in memory."""
+
+    def __init__(self, body: Body, registers: int) -> None:
+        self.body = body
+        self.registers = registers
+        size = SLOT * registers
+        body.line(f"  %fresh = alloca [{size} x i8], align 64")
+        body.line(f"  %stack = alloca [{LEVELS * size} x i8], align 64")
+
+    def lay(self, registers: list[tuple[str, str]]) -> None:
+        """Registers (name, type) where the helpers find them."""
+        for i, (name, kind) in enumerate(registers):
+            at = self.body.set(f"getelementptr i8, ptr %fresh, i64 {SLOT * i}")
+            self.body.line(f"  store {self.body.wide(kind)} {name}, ptr {at}, align 64")
+
+    def push(self, helper: str, number: str) -> None:
+        """One more block, its number counted from 0."""
+        self.body.line(f"  call void @{helper}.push(ptr %stack, ptr %fresh, i64 {number})")
+
+    def finish(self, helper: str, count: str, types: list[str]) -> list[str]:
+        """All blocks as one."""
+        body = self.body
+        body.line(f"  call void @{helper}.finish(ptr %stack, ptr %fresh, i64 {count})")
+        found = []
+        for i, kind in enumerate(types):
+            at = body.set(f"getelementptr i8, ptr %fresh, i64 {SLOT * i}")
+            found.append(body.set(f"load {body.wide(kind)}, ptr {at}, align 64"))
+        return found
+
+
+def join_helpers(body: Body, name: str, ops: list[Op], most: int) -> str:
+    """Functions `name.push` and `name.finish` on a stack of blocks, as helpers of a body; a level
+    of the stack has room for `most` registers."""
+    if f"{name}.push" not in body.helpers:
+        body.helpers[f"{name}.push"] = _push(body, name, ops, most)
+        body.helpers[f"{name}.finish"] = _finish(body, name, ops, most)
+    return name
+
+
+def _registers(inner: Body, ops: list[Op], base: str) -> list[Vector]:
+    found, at = [], 0
+    for entry, count in ops:
+        dtype = lane_dtype(entry.ins[0].dtype)
+        kind, names = register_type(dtype), []
+        for _ in range(count):
+            place = inner.set(f"getelementptr i8, ptr {base}, i64 {SLOT * at}")
+            names.append(inner.set(f"load {inner.wide(kind)}, ptr {place}, align 64"))
+            at += 1
+        found.append(Vector(inner, kind, names, signed(dtype)))
+    return found
+
+
+def _stored(inner: Body, vectors: list[Vector], base: str) -> None:
+    names = [(n, v.wide) for v in vectors for n in v.names]
+    for i, (n, wide) in enumerate(names):
+        place = inner.set(f"getelementptr i8, ptr {base}, i64 {SLOT * i}")
+        inner.line(f"  store {wide} {n}, ptr {place}, align 64")
+
+
+def _level(inner: Body, level: str, most: int) -> str:
+    far = inner.set(f"mul i64 {level}, {SLOT * most}")
+    return inner.set(f"getelementptr i8, ptr %stack, i64 {far}")
+
+
+def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
+    """Joins with the left neighbours of levels 0, 1, ... as long as block `number` is a right one."""
+    inner = Body(body.lanes)
+    inner.line(f"define internal void @{name}.push(ptr %stack, ptr %fresh, i64 %number) noinline {{")
+    inner.label("entry")
+    inner.line("  br label %level")
+    inner.label("level")
+    inner.line("  %l = phi i64 [ 0, %entry ], [ %l.next, %right ]")
+    at = _level(inner, "%l", most)
+    bit = inner.set(f"and i64 {inner.set('lshr i64 %number, %l')}, 1")
+    right = inner.set(f"icmp ne i64 {bit}, 0")
+    inner.line(f"  br i1 {right}, label %right, label %left")
+    inner.label("right")
+    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
+    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
+    inner.line("  %l.next = add i64 %l, 1")
+    inner.line("  br label %level")
+    inner.label("left")
+    _stored(inner, _registers(inner, ops, "%fresh"), at)
+    inner.line("  ret void")
+    inner.line("}")
+    _adopted(body, inner)
+    return inner.lines
+
+
+def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
+    """Joins what waits, the lowest level first; `fresh` stays what it is if there is nothing."""
+    inner = Body(body.lanes)
+    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count) noinline {{")
+    inner.label("entry")
+    inner.line("  br label %more")
+    inner.label("more")
+    inner.line("  %left = phi i64 [ %count, %entry ], [ %without, %taken ]")
+    inner.line("  %none = icmp eq i64 %left, 0")
+    inner.line("  br i1 %none, label %end, label %some")
+    inner.label("some")
+    inner.declare("llvm.cttz.i64", "i64", ["i64", "i1"])
+    inner.line("  %l = call i64 @llvm.cttz.i64(i64 %left, i1 true)")
+    at = _level(inner, "%l", most)
+    below = inner.set("sub i64 %left, 1")
+    inner.line(f"  %without = and i64 %left, {below}")
+    inner.line("  %first = icmp eq i64 %left, %count")
+    inner.line("  br i1 %first, label %start, label %add")
+    inner.label("start")
+    _stored(inner, _registers(inner, ops, at), "%fresh")
+    inner.line("  br label %taken")
+    inner.label("add")
+    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
+    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
+    inner.line("  br label %taken")
+    inner.label("taken")
+    inner.line("  br label %more")
+    inner.label("end")
+    inner.line("  ret void")
+    inner.line("}")
+    _adopted(body, inner)
+    return inner.lines
+
+
+def _adopted(body: Body, inner: Body) -> None:
+    body.declared.update(inner.declared)
+    body.helpers.update(inner.helpers)
+
+
+@final
+class Join:
+    """Completes sums of which 16 lanes a block (or piece) are there.
+
+    Operand (outer, blocks, 16, columns), which is overwritten; result (outer, columns). Table:
+    blocks, columns, columns a tile, tiles along the columns.
+    """
+
+    __slots__ = ("entry", "key")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        of = entry.ins[0].dtype.name
+        self.key = f"join {entry.primitive.name} {of} -> {entry.out.dtype.name}"
+
+    def ir(self, name: str, machine: Target) -> str:
+        return _join_ir(self.entry, name, machine)
+
+
+def _join_ir(entry: Entry, name: str, machine: Target) -> str:
+    dtype: Dtype = lane_dtype(entry.ins[0].dtype)
+    kind, size = register_type(dtype), dtype.itemsize
+    body = Body(machine.vector_bytes // max(size, 4))
+    lanes, wide, bits = body.lanes, body.wide(kind), body.wide("i1")
+    suffix = {"float": "f32", "double": "f64"}.get(kind, kind)
+    body.label("entry")
+    words = []
+    for i in range(4):
+        at = body.set(f"getelementptr i64, ptr %table, i64 {i}")
+        words.append(body.set(f"load i64, ptr {at}"))
+    blocks, columns, chunk, pieces = words
+    outer = body.set(f"udiv i64 %tile, {pieces}")
+    piece = body.set(f"urem i64 %tile, {pieces}")
+    begin = body.set(f"mul i64 {piece}, {chunk}")
+    body.declare("llvm.smin.i64", "i64", ["i64", "i64"])
+    sum_ = body.set(f"add i64 {begin}, {chunk}")
+    end = body.set(f"call i64 @llvm.smin.i64(i64 {sum_}, i64 {columns})")
+    width = body.set(f"sub i64 {end}, {begin}")
+    block_size = body.set(f"mul i64 {columns}, {LANES * size}")
+    all_ = body.set(f"mul i64 {block_size}, {blocks}")
+    far = body.set(f"mul i64 {outer}, {all_}")
+    base = body.set(f"getelementptr i8, ptr %p0, i64 {far}")
+    shift = body.set(f"mul i64 {begin}, {size}")
+    body.line(f"  %base = getelementptr i8, ptr {base}, i64 {shift}")
+    # A tile of all columns takes the 16 lanes of a block in one go.
+    body.line(f"  %whole = icmp eq i64 {width}, {columns}")
+    body.line(f"  %lines = select i1 %whole, i64 1, i64 {LANES}")
+    long = body.set(f"mul i64 {columns}, {LANES}")
+    body.line(f"  %length = select i1 %whole, i64 {long}, i64 {width}")
+    line_size = body.set(f"mul i64 {columns}, {size}")
+
+    def masked(position: str, length: str) -> str:
+        missing = body.set(f"sub i64 {length}, {position}")
+        left = body.set(f"call i64 @llvm.smin.i64(i64 {missing}, i64 {lanes})")
+        short = body.set(f"trunc i64 {left} to i32")
+        ints = body.wide("i32")
+        first = body.set(f"insertelement {ints} poison, i32 {short}, i32 0")
+        ends = body.set(f"shufflevector {ints} {first}, {ints} poison, {ints} zeroinitializer")
+        numbers = ", ".join(f"i32 {i}" for i in range(lanes))
+        return body.set(f"icmp ult {ints} <{numbers}>, {ends}")
+
+    load, store = f"llvm.masked.load.v{lanes}{suffix}.p0", f"llvm.masked.store.v{lanes}{suffix}.p0"
+    body.declare(load, wide, ["ptr", bits, wide])
+    body.declare(store, "void", [wide, "ptr", bits])
+
+    def read(at: str, mask: str) -> Vector:
+        found = body.set(
+            f"call {wide} @{load}(ptr align {size} {at}, {bits} {mask}, {wide} zeroinitializer)"
+        )
+        return Vector(body, kind, [found], signed(dtype))
+
+    def loop(label: str, before: str, limit: str, step: str, start: str = "0") -> None:
+        body.line(f"  br label %{label}")
+        body.label(label)
+        body.line(f"  %{label}.i = phi i64 [ {start}, %{before} ], [ %{label}.n, %{label}.end ]")
+        body.line(f"  %{label}.more = icmp slt i64 %{label}.i, {limit}")
+        body.line(f"  br i1 %{label}.more, label %{label}.body, label %{label}.after")
+        body.label(f"{label}.body")
+        if step:
+            body.line(f"  %{label}.n = add i64 %{label}.i, {step}")
+
+    def close(label: str) -> None:
+        body.line(f"  br label %{label}.end")
+        body.label(f"{label}.end")
+        body.line(f"  br label %{label}")
+        body.label(f"{label}.after")
+
+    loop("tree", "entry", blocks, "%tree.i", "1")  # the distance of neighbours: 1, 2, 4, ...
+    double = body.set("mul i64 %tree.i, 2")
+    last = body.set(f"sub i64 {blocks}, %tree.i")
+    loop("pair", "tree.body", last, double)
+    far = body.set(f"mul i64 %pair.i, {block_size}")
+    left = body.set(f"getelementptr i8, ptr %base, i64 {far}")
+    gap = body.set(f"mul i64 %tree.i, {block_size}")
+    loop("line", "pair.body", "%lines", "1")
+    far = body.set(f"mul i64 %line.i, {line_size}")
+    mine = body.set(f"getelementptr i8, ptr {left}, i64 {far}")
+    loop("piece", "line.body", "%length", str(lanes))
+    mask = masked("%piece.i", "%length")
+    a = body.set(f"getelementptr {kind}, ptr {mine}, i64 %piece.i")
+    b = body.set(f"getelementptr i8, ptr {a}, i64 {gap}")
+    (new,) = joined(entry, read(a, mask), read(b, mask)).names
+    body.line(f"  call void @{store}({wide} {new}, ptr align {size} {a}, {bits} {mask})")
+    for label in ("piece", "line", "pair", "tree"):
+        close(label)
+    loop("column", "tree.after", width, str(lanes))
+    mask = masked("%column.i", width)
+    rows = []
+    for lane in range(LANES):
+        far = body.set(f"mul i64 {line_size}, {lane}")
+        at = body.set(f"getelementptr i8, ptr %base, i64 {far}")
+        rows.append(read(body.set(f"getelementptr {kind}, ptr {at}, i64 %column.i"), mask))
+    while len(rows) > 1:
+        half = len(rows) // 2
+        pairs = zip(rows[:half], rows[half:], strict=True)
+        rows = [joined(entry, x, y) for x, y in pairs]
+    out = narrowed(completed(entry, rows[0]), entry.out.dtype)
+    row = body.set(f"mul i64 {outer}, {columns}")
+    first = body.set(f"add i64 {row}, {begin}")
+    place = body.set(f"add i64 {first}, %column.i")
+    at = body.set(f"getelementptr {out.type}, ptr %p1, i64 {place}")
+    suffix = {"float": "f32", "double": "f64"}.get(out.type, out.type)
+    store = f"llvm.masked.store.v{lanes}{suffix}.p0"
+    body.declare(store, "void", [out.wide, "ptr", bits])
+    body.line(
+        f"  call void @{store}({out.wide} {out.names[0]}, "
+        f"ptr align {entry.out.dtype.itemsize} {at}, {bits} {mask})"
+    )
+    close("column")
+    body.line("  ret void")
+    helpers = [line for lines in body.helpers.values() for line in lines]
+    head = entered(name, 2)
+    return "\n".join([
+        f'target triple = "{machine.triple}"', *helpers, *_enter(head), *body.lines, "}",
+        *body.declared.values(),
+    ])  # fmt: skip
+
+
+def _enter(head: list[str]) -> list[str]:
+    """The entry block that finds the operands leads into the body's own."""
+    return [head[0], "find:", *head[1:], "  br label %entry"]
