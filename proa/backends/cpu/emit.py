@@ -104,7 +104,7 @@ class _Emitter:
         body.line(f"  %counters = alloca [{MOST_AXES} x i64]")
         self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
         starts = self._digits(axes, first)
-        if self.kernel.mode == "columns":
+        if self.kernel.across:
             self._fill(starts)
         some = body.set(f"icmp slt i64 {first}, {last}")
         body.line(f"  br i1 {some}, label %row, label %end.tile")
@@ -170,9 +170,9 @@ class _Emitter:
         """16 lanes of each sum from column to column begin with what changes nothing."""
         body = self.body
         _, strides = self._axis("0")
-        for i, (result, _) in enumerate(self.kernel.results):
+        for i, (result, pattern) in enumerate(self.kernel.results):
             entry = self.kernel.reduction(result)
-            if entry is None:
+            if entry is None or pattern != "+":
                 continue
             k = self.count + i
             kind = memory_type(self.memory[k])
@@ -325,11 +325,10 @@ class _Emitter:
 
     def _sums(self, phase: int) -> list[tuple[int, Entry]]:
         """Reductions that this phase completes: number and entry."""
-        if self.kernel.mode == "columns":
-            return []
         found = []
         for number, (entry, _) in enumerate(self.kernel.nodes, self.count):
-            if self.kernel.reduction(number) and self.kernel.analysis.phase[number] == phase + 1:
+            is_row = self.kernel.reduction(number) and self.kernel.analysis.kind[number] == "row"
+            if is_row and self.kernel.analysis.phase[number] == phase + 1:
                 found.append((number, entry))
         return found
 
@@ -356,11 +355,11 @@ class _Emitter:
                 self._keep(number, values[number], positions)
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, entry = self.count + i, self.kernel.reduction(result)
-            if self.kernel.mode == "rows":
-                entry = None
-            if entry is None and phase == analysis.phase[result] and pattern == "u":
+            if phase != analysis.phase[result]:
+                continue
+            if pattern == "u":
                 self._write(f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks)
-            elif entry is not None and self.kernel.mode == "columns":
+            elif entry is not None and pattern == "+":
                 new = taken(value(self.kernel.nodes[result - self.count][1][0]), entry)
                 names = self._read(f"%at{k}", new.type, positions, masks, self.memory[k].itemsize)
                 old = Vector(self.body, new.type, names, new.signed)
@@ -384,9 +383,7 @@ class _Emitter:
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
-        names = self._read(
-            self._kept_at(number), stored, positions, [""] * len(positions), align
-        )
+        names = self._read(self._kept_at(number), stored, positions, [""] * len(positions), align)
         found = Vector(self.body, stored, names, signed(dtype))
         return found.differs(0) if kind == "i1" else found
 
@@ -395,9 +392,7 @@ class _Emitter:
         masked."""
         body, sums, p = self.body, self._sums(phase), phase
         step = LANES // self.lanes if sums else 1
-        accs = [
-            [f"%acc{p}_{i}_{v}" for v in range(step)] for i in range(len(sums))
-        ]
+        accs = [[f"%acc{p}_{i}_{v}" for v in range(step)] for i in range(len(sums))]
         types = [register_type(lane_dtype(e.ins[0].dtype)) for _, e in sums]
         start = [body.constant(identity(e), t) for (_, e), t in zip(sums, types, strict=True)]
         width, before = self.group * self.lanes, self.body.here
@@ -467,9 +462,7 @@ class _Emitter:
         self.joined.push(self._helper(p), f"%blocks{p}")
         body.line(f"  br label %groups{p}.end")
         body.label(f"groups{p}.end")
-        body.line(
-            f"  %blocks{p}.n = phi i64 [ %blocks{p}, %{body_end} ], [ %pushed{p}, %push{p} ]"
-        )
+        body.line(f"  %blocks{p}.n = phi i64 [ %blocks{p}, %{body_end} ], [ %pushed{p}, %push{p} ]")
         for names, olds, kind, zero in zip(added, accs, types, start, strict=True):
             for n, old in zip(names, olds, strict=True):
                 body.line(
@@ -531,9 +524,7 @@ class _Emitter:
         body.line(f"  %one.more{p} = add i64 %blocks{p}, 1")
         body.line(f"  br label %found{p}")
         body.label(f"found{p}")
-        body.line(
-            f"  %total{p} = phi i64 [ %blocks{p}, %several{p} ], [ %one.more{p}, %last{p} ]"
-        )
+        body.line(f"  %total{p} = phi i64 [ %blocks{p}, %several{p} ], [ %one.more{p}, %last{p} ]")
         names = self.joined.finish(self._helper(p), f"%total{p}", [t for _, t in flat])
         body.line(f"  br label %done{p}")
         body.label(f"done{p}")
@@ -545,7 +536,7 @@ class _Emitter:
         step = LANES // self.lanes
         for i, ((number, entry), kind) in enumerate(zip(sums, types, strict=True)):
             lanes = Vector(body, kind, found[i * step : (i + 1) * step], signed(entry.ins[0].dtype))
-            if self.kernel.mode == "partial":
+            if self.kernel.is_partial:
                 k = self.count + [r for r, _ in self.kernel.results].index(number)
                 start = body.set(f"mul i64 %piece, {LANES}")
                 places = [body.set(f"add i64 {start}, {v * self.lanes}") for v in range(step)]
@@ -557,7 +548,7 @@ class _Emitter:
         """What is one number a row is stored once."""
         body = self.body
         for i, (result, pattern) in enumerate(self.kernel.results):
-            if self.kernel.mode != "rows" or pattern == "u":
+            if self.kernel.is_partial or pattern != "s":
                 continue
             k = self.count + i
             value = narrowed(self.still[result], self.memory[k])

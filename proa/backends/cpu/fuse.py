@@ -5,17 +5,19 @@ elementwise steps and reductions with one space of iteration. Views (reshape, pe
 slice, flip) only change how memory is addressed. Those that repeat an operand, or add and drop
 axes of size 1, are seen through and are no units.
 
-Reductions of one unit run over the same axes. Where these are the last ones, what needs the
-results goes on in the unit, row by row; else it is a unit of its own.
+Reductions of a unit run along the same last axes, and what needs their results goes on in the
+unit, row by row; or they run from row to row, along all the axes before: then what needs their
+results is another unit.
 """
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
+from math import prod
 from typing import Any, Final, final
 
 from proa.backends.cpu.claims import claimed
-from proa.backends.cpu.kernel import is_reduction
+from proa.backends.cpu.kernel import is_across, is_reduction
 from proa.backends.cpu.sums import claimed_sum
 from proa.compile.program import Program
 from proa.graph.entry import Entry
@@ -27,6 +29,7 @@ MOST_OPERANDS: Final = 20
 CHEAP: Final = 8  # what may be computed again for every row
 HOISTED: Final = 64  # what may be computed once a row
 LONGEST_SEARCH: Final = 200
+LONGEST_ROW: Final = 4096  # that others are added to, 16 lanes of it in the cache
 Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it runs along, or None
 
 
@@ -34,10 +37,11 @@ Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it r
 class Unit:
     """`members`: slot of each step's result -> for each axis of the unit's shape its own, or None.
     `frames`: step -> for each axis of the unit's shape the axis of the space that the step runs
-    over (a reduction: its operand's). `reduced`: the axes that reductions run along. What is no
-    loop has no shape."""
+    over (a reduction: its operand's). `reduced`: the axes that reductions run along, the last of
+    them the last; `across`: those that reductions from row to row run along. What is no loop has
+    no shape."""
 
-    __slots__ = ("number", "steps", "shape", "members", "frames", "reduced", "cost")
+    __slots__ = ("number", "steps", "shape", "members", "frames", "reduced", "across", "cost")
 
     def __init__(self, number: int, step: int, entry: Entry, slot: int, is_loop: bool) -> None:
         self.number = number
@@ -45,33 +49,37 @@ class Unit:
         self.members: dict[int, Map] = {}
         self.frames: dict[int, Map] = {}
         self.reduced: frozenset[int] = frozenset()
+        self.across: frozenset[int] = frozenset()
         self.shape: tuple[int, ...] | None = None
         self.cost = entry.primitive.cost
         if not is_loop:
             return
         self.shape = (entry.ins if is_reduction(entry) else entry.outs)[0].shape
-        axes = range(len(self.shape))
+        axes, gone = range(len(self.shape)), frozenset[int]()
         if is_reduction(entry):
-            self.reduced = frozenset(entry.params[0])
+            gone = frozenset(entry.params[0])
+            if is_across(entry):
+                self.across = gone
+            else:
+                self.reduced = gone
         kept = iter(range(len(axes)))
-        self.members[slot] = tuple([None if a in self.reduced else next(kept) for a in axes])
+        self.members[slot] = tuple([None if a in gone else next(kept) for a in axes])
         self.frames[step] = tuple(axes)
 
     @property
-    def mode(self) -> str:
-        """How its reductions run: `Loop` says what these words mean. A matter of axes, not sizes,
-        so that a batch of one has the kernels of any other."""
-        if not self.reduced or self.shape is None:
-            return "rows"
-        if len(self.reduced) == len(self.shape):
-            return "partial"
-        return "rows" if len(self.shape) - 1 in self.reduced else "columns"
+    def is_partial(self) -> bool:
+        """Whether everything is reduced. A matter of axes, not sizes, so that a batch of one has
+        the kernels of any other."""
+        return self.shape is not None and 0 < len(self.shape) == len(self.reduced)
 
     @property
     def is_apart(self) -> bool:
         """Whether its reduced axes do not stand together: its operand is laid out first."""
-        axes = sorted(self.reduced)
-        return bool(axes) and axes != list(range(axes[0], axes[-1] + 1))
+        return not all(_is_run(axes) for axes in (self.reduced, self.across))
+
+
+def _is_run(axes: frozenset[int]) -> bool:
+    return not axes or max(axes) - min(axes) == len(axes) - 1
 
 
 @final
@@ -153,7 +161,9 @@ def segments(program: Program) -> Draft:
                 found = tuple([inner[a] if a is not None else None for a in through])
                 draft.origins[first] = (source, found)
                 continue
-        draft.units[number] = Unit(number, number, entry, first, claimed(entry) or claimed_sum(entry))
+        draft.units[number] = Unit(
+            number, number, entry, first, claimed(entry) or claimed_sum(entry)
+        )
         draft.unit_of[number] = number
     draft.order = list(draft.units.values())
     return draft
@@ -246,6 +256,8 @@ def fuse(draft: Draft) -> Draft:
                 producer = draft.unit(draft.origins[slot][0])
                 if producer is not None and producer is not consumer:
                     _try(draft, order, producer, consumer, same)
+        if same:
+            _unite_siblings(draft, order)
     draft.order = _sorted(draft, order)
     return draft
 
@@ -260,14 +272,15 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
     through = _edge(draft, producer, consumer)
     if through is None:
         return
-    outer, inner = consumer, producer  # the space of one unit holds that of the other
-    if producer.reduced and consumer.reduced and producer.reduced != consumer.reduced:
+    outer = consumer  # whose space holds that of the other
+    if not _reductions_fit(producer, consumer):
         return
-    if _reads_reduced(draft, producer, consumer):
-        if producer.mode != "rows" or not same:
+    late = _reads_reduced(draft, producer, consumer)
+    if late:
+        if late == "across" or producer.is_partial or not same:
             return
         if _is_row_level(producer, consumer, through):
-            outer, inner = producer, consumer
+            outer = producer
             through = tuple([
                 through.index(a) if a in through else None for a in range(len(producer.shape))
             ])  # fmt: skip
@@ -275,26 +288,55 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
             return
         else:
             through = tuple(range(len(consumer.shape)))
-    elif _is_same(producer, consumer, through) is not same:
-        return
-    elif not same and not _is_cheap(draft, producer, consumer, through):
+    elif _is_same(producer, consumer, through) is not same or not same and (
+        producer.reduced or producer.across or not _is_cheap(draft, producer, consumer, through)
+    ):
         return
     if _operand_count(draft, producer, consumer) > MOST_OPERANDS:
         return
     if order.apart(producer.number, consumer.number):
         return
+    _unite(draft, order, producer, consumer, outer, through)
+
+
+def _unite(
+    draft: Draft, order: _Order, producer: Unit, consumer: Unit, outer: Unit, through: Map
+) -> None:
+    """The producer becomes part of the consumer, in the space of the outer of the two."""
     order.unite(consumer.number, producer.number)
-    moved = _moved(inner, through)
-    consumer.members = {**outer.members, **moved[0]}
-    consumer.frames = {**outer.frames, **moved[1]}
+    inner = consumer if outer is producer else producer
+    members, frames = _moved(inner, through)
+    consumer.members = {**outer.members, **members}
+    consumer.frames = {**outer.frames, **frames}
     consumer.shape = outer.shape
     consumer.reduced = outer.reduced or inner.reduced
+    consumer.across = outer.across or inner.across
     consumer.steps += producer.steps
     consumer.steps.sort()
     consumer.cost += producer.cost
     for step in producer.steps:
         draft.unit_of[step] = consumer.number
     del draft.units[producer.number]
+
+
+def _unite_siblings(draft: Draft, order: _Order) -> None:
+    """Reductions that read what another unit reads as well, element by element, join it."""
+    for step, entry in [(n, s.entry) for n, s in enumerate(draft.steps) if is_reduction(s.entry)]:
+        mine = draft.units.get(draft.unit_of.get(step, -1))
+        if mine is None or mine.shape is None or len(mine.steps) > 1:
+            continue
+        for other in draft.readers[draft.steps[step].slots[0]]:
+            unit = draft.units.get(draft.unit_of.get(other, -1))
+            if unit is None or unit is mine or unit.shape != entry.ins[0].shape:
+                continue
+            if unit.is_apart or mine.is_apart or not _reductions_fit(unit, mine):
+                continue
+            if unit.number in order.below(mine.number) or mine.number in order.below(unit.number):
+                continue
+            if len(unit.steps) >= MOST_STEPS or order.apart(unit.number, mine.number):
+                continue
+            _unite(draft, order, mine, unit, unit, tuple(range(len(unit.shape))))
+            break
 
 
 def _moved(unit: Unit, through: Map) -> tuple[dict[int, Map], dict[int, Map]]:
@@ -309,17 +351,36 @@ def _moved(unit: Unit, through: Map) -> tuple[dict[int, Map], dict[int, Map]]:
     )
 
 
-def _reads_reduced(draft: Draft, producer: Unit, consumer: Unit) -> bool:
-    """Whether a consumer reads what depends on the producer's reductions."""
-    if not producer.reduced:
+def _reductions_fit(one: Unit, other: Unit) -> bool:
+    """Whether the reductions of two units can run side by side."""
+    reduced, across = one.reduced | other.reduced, one.across | other.across
+    if any(u.reduced not in (frozenset(), reduced) for u in (one, other)):
         return False
-    late: set[int] = set()
+    if any(u.across not in (frozenset(), across) for u in (one, other)):
+        return False
+    if not reduced or not across:
+        return True
+    shape: Any = one.shape if one.reduced else other.shape
+    row = prod([shape[a] for a in reduced])
+    return max(across) < min(reduced) and len(across) == min(reduced) and row <= LONGEST_ROW
+
+
+def _reads_reduced(draft: Draft, producer: Unit, consumer: Unit) -> str:
+    """Whether a consumer reads what depends on the producer's reductions, and on which."""
+    if not producer.reduced and not producer.across:
+        return ""
+    late: dict[int, str] = {}
     for step in producer.steps:
-        slot = draft.first[step]
-        sources = [draft.origins[s][0] for s in draft.steps[step].slots]
-        if is_reduction(draft.entry(step)) or any(s in late for s in sources):
-            late.add(slot)
-    return any(draft.origins[s][0] in late for n in consumer.steps for s in draft.steps[n].slots)
+        entry, slot = draft.entry(step), draft.first[step]
+        if is_reduction(entry):
+            late[slot] = "across" if is_across(entry) else "reduced"
+        else:
+            found = [late[s] for s in (draft.origins[n][0] for n in draft.steps[step].slots)
+                     if s in late]  # fmt: skip
+            if found:
+                late[slot] = min(found)
+    read = {late.get(draft.origins[s][0], "") for n in consumer.steps for s in draft.steps[n].slots}
+    return min(read - {""}, default="")
 
 
 def _is_row_level(producer: Unit, consumer: Unit, through: Map) -> bool:

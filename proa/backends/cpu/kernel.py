@@ -29,6 +29,11 @@ def is_reduction(entry: Entry) -> bool:
     return entry.primitive.family.name == "reduction"
 
 
+def is_across(entry: Entry) -> bool:
+    """Whether a reduction leaves the last axis, and so runs from row to row."""
+    return is_reduction(entry) and entry.ins[0].ndim - 1 not in entry.params[0]
+
+
 def lane_dtype(dtype: Dtype) -> Dtype:
     """What sums of a dtype are held in: narrow floats in float32, bool in a byte."""
     if dtype in (dtypes.bfloat16, dtypes.float16):

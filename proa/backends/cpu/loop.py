@@ -1,10 +1,9 @@
 """`Loop`: a kernel that walks rows, and along each row computes elements and sums of them.
 
-| mode | reductions |
-| --- | --- |
-| rows | run along the row and are complete at its end: what needs them goes on with the same row |
-| partial | run along pieces of one row; of each piece 16 lanes are left, which `Join` adds |
-| columns | run from row to row: of each block of 256 rows 16 lanes are left, which `Join` adds |
+A reduction runs along the row, and is complete at its end: what needs it goes on with the same
+row. Or it runs from row to row (its result's pattern is `+`): of each block of 256 rows 16 lanes
+are left, which `Join` adds. In a `partial` loop, which is one long row cut into pieces, 16 lanes
+of each piece are left.
 
 A row is walked once for each *phase*: what needs no sum, then what needs the first sums, and so
 on. A value of an earlier phase is computed again where that is cheap, else kept in scratch.
@@ -20,7 +19,7 @@ from proa.backends.cpu.target import Target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
-AGAIN: Final = 4  # what a value may cost that is computed again in a later phase
+AGAIN: Final = 3  # what a value may cost that is computed again in a later phase
 INDEX: Final = ("i1", "i0")  # patterns of an operand that is its own position: moving, standing
 STILL: Final = ("s", "i0")
 
@@ -40,25 +39,28 @@ class Analysis(NamedTuple):
 class Loop:
     """Operands (dtype, pattern), nodes (entry, operands), results (number, pattern). Operand i is
     i; node j stands behind them. A pattern says how memory runs along the row: `u` unit stride,
-    `s` standing still (a result: one a row), `g` any stride; `i1` and `i0` are an operand's own
-    position, moving and standing, without memory."""
+    `s` standing still (a result: one a row), `g` any stride, `+` a result that rows are added
+    to; `i1` and `i0` are an operand's own position, moving and standing, without memory."""
 
-    __slots__ = ("operands", "nodes", "results", "mode", "key", "analysis")
+    __slots__ = ("operands", "nodes", "results", "is_partial", "key", "analysis")
 
     def __init__(
         self, operands: tuple[tuple[Dtype, str], ...],
         nodes: tuple[tuple[Entry, tuple[int, ...]], ...], results: tuple[tuple[int, str], ...],
-        mode: str = "rows",
+        is_partial: bool = False,
     ) -> None:  # fmt: skip
         self.operands = operands
         self.nodes = nodes
         self.results = results
-        self.mode = mode
+        self.is_partial = is_partial
         self.analysis = self._analysed()
         self.key = self._text()
 
     def _text(self) -> str:
-        lines = [f"loop {self.mode}", *[f"{d.name} {p}" for d, p in self.operands]]
+        lines = [
+            "loop partial" if self.is_partial else "loop",
+            *[f"{d.name} {p}" for d, p in self.operands],
+        ]
         for entry, sources in self.nodes:
             ins = " ".join(map(str, sources))
             types = " ".join(i.dtype.name for i in entry.ins)
@@ -84,9 +86,13 @@ class Loop:
     def result_dtype(self, number: int) -> Dtype:
         """What is stored for a result: of an incomplete sum its lanes."""
         dtype = self.dtype(number)
-        if self.mode != "rows" and self.reduction(number) is not None:
-            return lane_dtype(dtype)
-        return dtype
+        incomplete = self.is_partial and self.reduction(number) is not None
+        return lane_dtype(dtype) if incomplete or number in self.across else dtype
+
+    @property
+    def across(self) -> frozenset[int]:
+        """Reductions from row to row."""
+        return frozenset([r for r, pattern in self.results if pattern == "+"])
 
     def _analysed(self) -> Analysis:
         kind = ["still" if p in STILL else "full" for _, p in self.operands]
@@ -94,17 +100,20 @@ class Loop:
         count = len(kind)
         for entry, sources in self.nodes:
             at = max([phase[s] for s in sources], default=0)
-            if is_reduction(entry):
+            if len(kind) in self.across:
+                kind.append("across")
+            elif is_reduction(entry):
                 kind.append("row")
                 at += 1
             else:
                 kinds = {kind[s] for s in sources}
                 kind.append("full" if "full" in kinds else "row" if "row" in kinds else "still")
             phase.append(at)
-        if self.mode == "rows":  # what runs along a row of one element is one number a row as well
-            self.results = tuple([(r, "u" if kind[r] == "full" else p) for r, p in self.results])
-        last = [phase[r] for r, pattern in self.results if pattern == "u" and self.mode == "rows"]
-        last += [phase[n] - 1 for n in range(count, len(phase)) if self.reduction(n) is not None]
+        # What runs along a row of one element is one number a row as well.
+        self.results = tuple([(r, "u" if kind[r] == "full" else p) for r, p in self.results])
+        last = [phase[r] for r, pattern in self.results if pattern in "u+"]
+        last += [phase[n] - 1 for n in range(count, len(phase)) if kind[n] == "row"
+                 and self.reduction(n) is not None]  # fmt: skip
         phases = max(last, default=0)
         kept, needed = self._needed(kind, phase, phases + 1)
         return Analysis(tuple(kind), tuple(phase), phases + 1, kept, needed)
@@ -122,7 +131,7 @@ class Loop:
         wanted: list[set[int]] = [set() for _ in range(phases)]
         for number, (entry, sources) in enumerate(self.nodes, count):
             if is_reduction(entry) and sources[0] >= count and kind[sources[0]] == "full":
-                wanted[phase[number] - 1].add(sources[0])
+                wanted[phase[number] - (kind[number] == "row")].add(sources[0])
         for r, _ in self.results:
             if r >= count and kind[r] == "full":
                 wanted[phase[r]].add(r)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proa import dtypes
 from proa.backends.cpu.fuse import Unit, operand_maps
-from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_reduction, lane_dtype
+from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_across, is_reduction, lane_dtype
 from proa.backends.cpu.layout import Layout, contiguous
 from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.sums import Join
@@ -37,13 +37,13 @@ class Operand(NamedTuple):
 
 
 class Result(NamedTuple):
-    """A node's number, and where its elements go; one a row, or one an element."""
+    """A node's number, where its elements go, and how they run along the row (see `Loop`)."""
 
     number: int
     dtype: Dtype
     memory: int
     strides: tuple[int, ...]
-    is_full: bool = True
+    pattern: str = "u"
 
 
 Axes = list[tuple[int, list[int]]]  # size and strides of every memory, the innermost first
@@ -75,32 +75,36 @@ def loops(nests: Nests, unit: Unit) -> None:
     """Appends the calls of a unit."""
     shape: Any = unit.shape
     operands, nodes, made = _read(nests, unit)
-    reduced, order = sorted(unit.reduced), list(range(len(shape)))
+    reduced, across, order = sorted(unit.reduced), sorted(unit.across), list(range(len(shape)))
     if unit.is_apart:
-        order = [a for a in order if a not in unit.reduced] + reduced
+        gone = reduced or across
+        order = [a for a in order if a not in gone] + gone
         shape = tuple([shape[a] for a in order])
         operands = [
             _packed(nests, o._replace(strides=tuple([o.strides[a] for a in order])), shape)
             for o in operands
         ]
-        reduced = list(range(len(shape) - len(reduced), len(shape)))
-    operands = [o if _runs(o, shape, reduced) else _packed(nests, o, shape) for o in operands]
+        reduced, across = list(range(len(shape) - len(gone), len(shape))), []
+    for axes in (reduced, across):
+        operands = [o if _runs(o, shape, axes) else _packed(nests, o, shape) for o in operands]
     results, sums = [], []
     for slot in unit.members:
         if not nests.draft.is_shared(unit, slot):
             continue
         of, number = nests.specs[slot], made[slot]
         entry = nodes[number - len(operands)][0]
-        if unit.mode != "rows" and is_reduction(entry):
+        map_ = [unit.members[slot][a] for a in order]
+        if is_reduction(entry) and (unit.is_partial or (across and is_across(entry))):
             sums.append((number, entry, slot))
             continue
-        map_ = [unit.members[slot][a] for a in order]
         own = contiguous(of.shape, of.dtype.itemsize)
         strides = tuple([own[a] if a is not None and of.shape[a] != 1 else 0 for a in map_])
-        is_full = not reduced or any(map_[a] is not None for a in reduced)
-        results.append(Result(number, of.dtype, slot, strides, is_full))
-    if sums:
-        _incomplete(nests, unit.mode, operands, nodes, results, sums, shape, reduced)
+        pattern = "u" if not reduced or any(map_[a] is not None for a in reduced) else "s"
+        results.append(Result(number, of.dtype, slot, strides, pattern))
+    if unit.is_partial:
+        _pieces(nests, operands, nodes, results, sums, shape)
+    elif across:
+        _blocks(nests, operands, nodes, results, sums, shape, reduced, across)
     else:
         nests.actions.append(loop_call(operands, nodes, results, shape, nests.step, reduced))
 
@@ -177,8 +181,7 @@ def _read(
                     sources.append(("node", source))
                     continue
                 through = [
-                    inner[runs[a]] if a is not None and runs[a] is not None else None
-                    for a in frame
+                    inner[runs[a]] if a is not None and runs[a] is not None else None for a in frame
                 ]
                 sources.append(element(source, through))
         nodes.append((entry, sources))
@@ -206,10 +209,9 @@ def loop_call(
         inner, outer = [], collapsed(shape, memories, rest)
         inner, outer = outer[:1], outer[1:]
     n, steps = inner[0] if inner else (1, _alone(operands, results))
-    kernel = _loop(operands, nodes, results, steps, "rows")
+    kernel = _loop(operands, nodes, results, steps)
     rows = prod([m for m, _ in outer])
-    each = _element_ns(kernel, operands, results)
-    size = max(1024, int(TILE_NS / each))
+    size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
     per_tile, chunk, pieces = rows, max(n, 1), 1
     if rows * n > 1.5 * size:
         if n >= 2 * size and not reduced:
@@ -217,61 +219,78 @@ def loop_call(
             pieces = -(-n // chunk)
         else:
             per_tile = max(1, size // max(n, 16))
-    table = _table(n, per_tile, chunk, pieces, max(rows, 1), rows, steps, outer, len(operands))
+    walk = _Walk(n, per_tile, chunk, pieces, max(rows, 1), rows)
     tiles = -(-rows // max(per_tile, 1)) * pieces if n or reduced else 0
-    scratch = len(kernel.analysis.kept) * (-(-n // 64) * 64) * 8
-    return _called(kernel, operands, results, table, tiles, scratch, step)
+    return _called(kernel, operands, results, walk, steps, outer, tiles, step)
 
 
-def _incomplete(
-    nests: Nests, mode: str, operands: list[Operand], nodes: Any, results: list[Result],
-    sums: list[tuple[int, Entry, int]], shape: Sequence[int], reduced: list[int],
+def _pieces(
+    nests: Nests, operands: list[Operand], nodes: Any, results: list[Result],
+    sums: list[tuple[int, Entry, int]], shape: Sequence[int],
 ) -> None:  # fmt: skip
-    """Sums over everything, or from row to row: pieces of them first, then their `Join`s."""
-    lanes = [lane_dtype(e.ins[0].dtype) for _, e, _ in sums]
-    before, after = list(range(reduced[0])), list(range(reduced[-1] + 1, len(shape)))
+    """Sums over everything: 16 lanes of each piece of the one row, and their `Join`s."""
     memories = [*[o.strides for o in operands], *[r.strides for r in results]]
-    along = collapsed(shape, memories, reduced)
-    count, strides = along[0] if along else (1, [0] * len(memories))
-    if along == [] and mode == "partial":
-        strides = _alone(operands, results)
-    if mode == "partial":
-        kernel = _loop(operands, nodes, results, strides, mode, sums)
-        size = TILE_NS / _element_ns(kernel, operands, results)
-        chunk = BLOCK
-        while chunk < size:
-            chunk *= 2
-        blocks = pieces = max(1, -(-count // chunk))
-        columns = outer = 1
-        steps, axes, per_tile, period, extent = strides, [], 1, 1, 1
-        n = count
-    else:
-        inside = collapsed(shape, memories, after)
-        n, steps = inside[0] if inside else (1, _alone(operands, results))
-        blocks, columns = max(1, -(-count // BLOCK)), n
-        axes = [
-            (LANES, list(strides)), (LANES, [s * LANES for s in strides]),
-            (blocks, [s * BLOCK for s in strides]), *inside[1:],
-            *collapsed(shape, memories, before),
-        ]  # fmt: skip
-        outer = prod([m for m, _ in axes[3:]])
-        chunk = COLUMN_BYTES // max(d.itemsize for d in lanes)
-        pieces = -(-n // chunk)
-        per_tile, period, extent = BLOCK, blocks * BLOCK, count
+    inner = collapsed(shape, memories, range(len(shape)))
+    n, steps = inner[0] if inner else (1, _alone(operands, results))
+    lanes = [lane_dtype(e.ins[0].dtype) for _, e, _ in sums]
+    made = [Result(number, d, 0, (), "s") for (number, _, _), d in zip(sums, lanes, strict=True)]
+    kernel = _loop(operands, nodes, [*results, *made], steps, is_partial=True)
+    size, chunk = TILE_NS / _element_ns(kernel, operands, results), BLOCK
+    while chunk < size:
+        chunk *= 2
+    pieces = max(1, -(-n // chunk))
+    made = [
+        r._replace(memory=nests.temporary(pieces * LANES * d.itemsize))
+        for r, d in zip(made, lanes, strict=True)
+    ]
+    walk = _Walk(n, 1, chunk, pieces, 1, 1)
+    call = _called(kernel, operands, [*results, *made], walk, steps, [], pieces, nests.step)
+    nests.actions.append(call)
+    _join(nests, sums, made, 1, pieces, 1)
+
+
+def _blocks(
+    nests: Nests, operands: list[Operand], nodes: Any, results: list[Result],
+    sums: list[tuple[int, Entry, int]], shape: Sequence[int], reduced: list[int],
+    across: list[int],
+) -> None:  # fmt: skip
+    """Sums from row to row: 16 lanes of each block of 256 rows, and their `Join`s."""
+    memories = [*[o.strides for o in operands], *[r.strides for r in results]]
+    (count, strides), *_ = collapsed(shape, memories, across) or [(1, [0] * len(memories))]
+    after = list(range(across[-1] + 1, len(shape)))
+    inside = collapsed(shape, memories, after)
+    n, steps = inside[0] if inside else (1, _alone(operands, results))
+    blocks = max(1, -(-count // BLOCK))
+    axes = [
+        (LANES, strides), (LANES, [s * LANES for s in strides]),
+        (blocks, [s * BLOCK for s in strides]), *inside[1:],
+        *collapsed(shape, memories, range(across[0])),
+    ]  # fmt: skip
+    outer = prod([m for m, _ in axes[3:]])
     made = []
-    for (number, _, _), dtype in zip(sums, lanes, strict=True):
-        memory = nests.temporary(outer * blocks * LANES * columns * dtype.itemsize)
-        made.append(Result(number, dtype, memory, ()))
-        far = _lane_strides(axes, columns * dtype.itemsize)
+    for number, entry, _ in sums:
+        dtype = lane_dtype(entry.ins[0].dtype)
+        memory = nests.temporary(outer * blocks * LANES * n * dtype.itemsize)
+        made.append(Result(number, dtype, memory, (), "+"))
+        far = _lane_strides(axes, n * dtype.itemsize)
         axes = [(m, [*s, f]) for (m, s), f in zip(axes, far, strict=True)]
-    kernel = _loop(operands, nodes, results, steps, mode, sums)
-    table = _table(n, per_tile, chunk, pieces, period, extent, steps, axes, len(operands))
-    tiles = outer * (blocks if mode == "columns" else 1) * pieces
-    every = [*results, *made]
-    nests.actions.append(_called(kernel, operands, every, table, tiles, 0, nests.step))
+    kernel = _loop(operands, nodes, [*results, *made], steps)
+    chunk = max(n, 1) if reduced else COLUMN_BYTES // max([r.dtype.itemsize for r in made])
+    pieces = -(-n // chunk)
+    walk = _Walk(n, BLOCK, chunk, pieces, blocks * BLOCK, count)
+    tiles, every = outer * blocks * pieces, [*results, *made]
+    call = _called(kernel, operands, every, walk, steps, axes, tiles, nests.step)
+    nests.actions.append(call)
+    _join(nests, sums, made, outer, blocks, n)
+
+
+def _join(
+    nests: Nests, sums: list[tuple[int, Entry, int]], made: list[Result], outer: int, blocks: int,
+    columns: int,
+) -> None:  # fmt: skip
+    width = max(1, min(columns, 1 << 12))
+    parts = -(-columns // width)
     for (_, entry, slot), part in zip(sums, made, strict=True):
-        width = max(1, min(columns, 1 << 12))
-        parts = -(-columns // width)
         nests.actions.append(Call(
             Join(entry), ((part.memory, 0),), ((slot, 0),), (blocks, columns, width, parts),
             outer * parts, 0, nests.step,
@@ -289,15 +308,13 @@ def _lane_strides(axes: Axes, line: int) -> list[int]:
 
 def _alone(operands: Sequence[Operand], results: Sequence[Result]) -> list[int]:
     """Strides that a single element is called with, so that its kernel is that of many."""
-    found = [
-        (1 if o.is_index else o.dtype.itemsize) if o.moves else 0 for o in operands
-    ]
-    return found + [r.dtype.itemsize if r.is_full else 0 for r in results]
+    found = [(1 if o.is_index else o.dtype.itemsize) if o.moves else 0 for o in operands]
+    return found + [r.dtype.itemsize if r.pattern == "u" else 0 for r in results]
 
 
 def _loop(
     operands: Sequence[Operand], nodes: Any, results: Sequence[Result], steps: Sequence[int],
-    mode: str, sums: Sequence[tuple[int, Entry, int]] = (),
+    is_partial: bool = False,
 ) -> Loop:  # fmt: skip
     patterns = []
     for o, s in zip(operands, steps, strict=False):
@@ -305,37 +322,44 @@ def _loop(
             patterns.append((o.dtype, f"i{s}"))
         else:
             patterns.append((o.dtype, {o.dtype.itemsize: "u", 0: "s"}.get(s, "g")))
-    made = [(r.number, "u" if r.is_full else "s") for r in results]
-    made += [(number, "s") for number, _, _ in sums]
-    return Loop(tuple(patterns), tuple(nodes), tuple(made), mode)
+    made = [(r.number, r.pattern) for r in results]
+    return Loop(tuple(patterns), tuple(nodes), tuple(made), is_partial)
 
 
 def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Result]) -> float:
     """About how long an element takes: the longer of moving and computing."""
     pairs = zip(operands, kernel.operands, strict=True)
     moved = sum(o.dtype.itemsize for o, (_, pattern) in pairs if pattern in ("u", "g"))
-    moved += sum(r.dtype.itemsize for r in results if r.is_full)
+    moved += sum(r.dtype.itemsize for r in results if r.pattern == "u")
     cost = sum(entry.primitive.cost for entry, _ in kernel.nodes)
     return max(moved / BYTES_NS, cost * COST_NS, 0.01)
 
 
-def _table(
-    n: int, per_tile: int, chunk: int, pieces: int, period: int, extent: int,
-    steps: Sequence[int], axes: Axes, operands: int,
-) -> tuple[int, ...]:  # fmt: skip
-    found = [len(axes), n, per_tile, chunk, pieces, period, extent, *steps[:operands]]
-    for m, strides in axes:
-        found += [m, *strides]
-    return tuple(found)
+class _Walk(NamedTuple):
+    """The words of a loop's table that say how rows of n elements are cut: rows a tile, elements
+    a piece of a row, pieces a row; of each `period` of rows only `extent` are there."""
+
+    n: int
+    per_tile: int
+    chunk: int
+    pieces: int
+    period: int
+    extent: int
 
 
 def _called(
-    kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], table: tuple[int, ...],
-    tiles: int, scratch: int, step: int,
+    kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], walk: _Walk,
+    steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
+    table = [len(axes), *walk, *steps[: len(operands)]]
+    for m, strides in axes:
+        table += [m, *strides]
     return Call(
         kernel,
         tuple([(o.memory, o.offset) for o in operands]),
         tuple([(r.memory, 0) for r in results]),
-        table, tiles, scratch, step,
-    )  # fmt: skip
+        tuple(table),
+        tiles,
+        len(kernel.analysis.kept) * (-(-walk.n // 64) * 64) * 8,
+        step,
+    )

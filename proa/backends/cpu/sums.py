@@ -17,7 +17,7 @@ from proa.backends.cpu.claims import (
 )
 from proa.backends.cpu.kernel import LANES, entered, is_reduction, lane_dtype
 from proa.backends.cpu.target import Target, target
-from proa.backends.cpu.vector import Body, Vector, select
+from proa.backends.cpu.vector import Body, Vector
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
@@ -155,9 +155,9 @@ def _level(inner: Body, level: str, most: int) -> str:
 
 
 def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
-    """Joins with the left neighbours of levels 0, 1, ... as long as block `number` is a right one."""
+    """Joins with the left neighbours, level by level, as long as block `number` is a right one."""
     inner = Body(body.lanes)
-    inner.line(f"define internal void @{name}.push(ptr %stack, ptr %fresh, i64 %number) noinline {{")
+    inner.line(f"define internal void @{name}.push(ptr %stack, ptr %fresh, i64 %number) {{")
     inner.label("entry")
     inner.line("  br label %level")
     inner.label("level")
@@ -182,7 +182,7 @@ def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
 def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
     """Joins what waits, the lowest level first; `fresh` stays what it is if there is nothing."""
     inner = Body(body.lanes)
-    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count) noinline {{")
+    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count) {{")
     inner.label("entry")
     inner.line("  br label %more")
     inner.label("more")
