@@ -2,7 +2,7 @@
 
 | flag | variable | default | meaning |
 | --- | --- | --- | --- |
-| device | PROA_DEVICE | numpy | the device that new tensors are made on |
+| device | PROA_DEVICE | cpu | the device that new tensors are made on |
 | show | PROA_SHOW | (empty) | stages whose result is printed, separated by commas |
 | verify | PROA_VERIFY | 0 | check every graph between passes |
 | node_limit | PROA_NODE_LIMIT | 100000 | pending operations before a forced dispatch |
@@ -10,6 +10,7 @@
 | cache_dir | PROA_CACHE_DIR | ~/.cache/proa | where caches on disk live |
 | null_devices | PROA_NULL_DEVICES | 1 | devices of the backend that computes nothing |
 | cpu_target | PROA_CPU_TARGET | (this machine) | the processor to compile for: x86-64-v3 |
+| cpu_checked | PROA_CPU_CHECKED | 0 | check that kernels stay in their memory (slow) |
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class Config:
     """The flags, read from the environment when first used; attributes may be assigned."""
 
     __slots__ = ("device", "show", "verify", "node_limit", "program_limit", "cache_dir",
-                 "cpu_target", "null_devices")  # fmt: skip
+                 "cpu_target", "cpu_checked", "null_devices")  # fmt: skip
 
     device: str
     show: tuple[str, ...]
@@ -34,6 +35,7 @@ class Config:
     program_limit: int
     cache_dir: Path
     cpu_target: str
+    cpu_checked: bool
     null_devices: int
 
     def __getattr__(self, name: str) -> object:
@@ -51,13 +53,14 @@ def _positive(default: int) -> Callable[[str], int]:
 
 
 _READ: Final[dict[str, Callable[[str], object]]] = {
-    "device": lambda text: text or "numpy",
+    "device": lambda text: text or "cpu",
     "show": lambda text: tuple([s for s in text.split(",") if s]),
     "verify": lambda text: text not in ("0", ""),
     "node_limit": _positive(100_000),
     "program_limit": _positive(512),
     "cache_dir": lambda text: Path(text) if text else Path.home() / ".cache" / "proa",
     "cpu_target": lambda text: text,
+    "cpu_checked": lambda text: text not in ("0", ""),
     "null_devices": _positive(1),
 }
 config: Final = Config()

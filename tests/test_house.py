@@ -18,7 +18,7 @@ ORDER = [
     "compile", "backends", "record", "printing", "attached", "tensor", "dunders",
     "autograd", "capture", "defaults", "convert", "indexing", "array",
     "random", "explain", "testing", "conformance", "nn", "optim", "data",
-    "io", "train", "cli.curves", "cli.show", "examples", "cli",
+    "io", "profile", "train", "cli.curves", "cli.show", "examples", "cli",
 ]  # fmt: skip
 # Folders whose files may import each other in any order.
 FILES = sorted(ROOT.rglob("*.py"))

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from typing import Any, final
 
 from proa.compile.program import Program
+from proa.compile.watch import Watcher, noted, step_work
 from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
@@ -67,7 +68,7 @@ class TableExecutable:
             slot += count
         self.peak_bytes = _peak_bytes(program)
 
-    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+    def __call__(self, buffers: Sequence[Any], table: list[Any] | None = None) -> list[Any]:
         graph = self.program.graph
         self.guard(self.peak_bytes, self.program)
         load = self.load
@@ -75,14 +76,23 @@ class TableExecutable:
         slots += self.constants
         slots += [None] * (self.slots - len(slots))
         with self.quiet():
-            self._run(slots)
+            self._run(slots, table or self.table)
         specs = graph.output_specs()
         return [self.store(slots[o], s) for o, s in zip(graph.outputs, specs, strict=True)]
 
-    def _run(self, slots: list[Any]) -> None:
+    def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
+        """The same, each kernel noted."""
+
+        def seen() -> list[Any]:
+            rows = zip(self.table, program.graph.steps, strict=True)
+            return [(noted(row[0], by, step_work(step)), *row[1:]) for row, step in rows]
+
+        return self(buffers, by.once("table", program, seen))
+
+    def _run(self, slots: list[Any], table: list[Any]) -> None:
         number = 0
         try:
-            for kernel, first, second, operands, single, outs, frees in self.table:
+            for kernel, first, second, operands, single, outs, frees in table:
                 if second >= 0:
                     found = kernel(slots[first], slots[second])
                 elif first >= 0:

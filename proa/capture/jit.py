@@ -27,7 +27,7 @@ from proa.capture.trace import (
     refuse_kept_arguments,
 )
 from proa.compile.find import default_device
-from proa.errors import DtypeError, message
+from proa.errors import ArgumentError, DtypeError, message
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, DEBUG, thread
 from proa.tensor import Tensor
@@ -99,6 +99,43 @@ class Jitted:
             finally:
                 self._follow(key, given, case)
         return self._run(case, given)
+
+    def show(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Prints what a pass of the compiler makes of this function.
+
+        With arguments the function is recorded for them, and nothing is computed; without, its
+        last recording is shown.
+
+        Arguments:
+            name: `expand` or `simplify`; on the device `cpu` also `fuse`, `nest`, `ir` (the text
+                of each kernel), `object` (its assembly) and others.
+            args, kwargs: those of a call.
+
+        Errors:
+            ArgumentError: no pass has this name (the message lists them), or nothing is recorded.
+
+        >>> import proa as pa
+        >>> pa.jit(lambda x: x + x).show("simplify", pa.ones((2,)))
+        def graph(x0: 'float32[2]' = 'data'):
+            x1 = add(x0, x0)  # ...
+            return (x1, )
+        """
+        plan: Any = None
+        if args or kwargs:
+            plan = self._recorded(args, kwargs)
+        else:
+            plan = next((p for c in reversed(self.cases.values()) for p in c.plans[-1:]), None)
+        if plan is None:
+            hint = f'f.show("{name:.20}", *arguments)'
+            raise ArgumentError(message(self.name, "no call recorded yet", "two calls", hint))
+        print("nothing is computed" if plan.plan is None else plan.plan.shown(name))
+
+    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+        """A recording for these arguments that no call will use."""
+        plan: Plan | None = None
+        while plan is None:  # None: an argument turned out to be static
+            plan = self._record(_Case(), Arguments(args, kwargs, self.static))
+        return plan
 
     def _follow(self, key: Any, given: Arguments, case: _Case) -> None:
         """What the body itself changes (a counter, a list that it appends to) leads the case on to

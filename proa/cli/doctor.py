@@ -175,6 +175,19 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _compiler() -> Iterator[Finding]:
+    """The processor as the backend `cpu` sees it, its threads, and the kernels that it keeps."""
+    from proa.backends.cpu import cache
+    from proa.backends.cpu.target import target
+    from proa.backends.cpu.threads import get_num_threads
+
+    yield Finding("ok", "target of cpu", str(target()))
+    yield Finding("ok", "threads of cpu", str(get_num_threads()))
+    count, nbytes = cache.held()
+    kept = f"{cache.folder()}: {count:,} kernels, {nbytes / 1e6:.1f} MB"
+    yield Finding("ok", "kernel cache", f"{kept} of at most {cache.LIMIT_BYTES / 1e6:.0f}")
+
+
 def _blas() -> Iterator[Finding]:
     import numpy as np
 
@@ -318,5 +331,5 @@ def _gradient_error() -> float:
 
 
 CHECKS: Final[tuple[Callable[[], Iterator[Finding]], ...]] = (
-    _python, _packages, _processor, _blas, _flags, _devices,
+    _python, _packages, _processor, _compiler, _blas, _flags, _devices,
 )  # fmt: skip

@@ -47,7 +47,11 @@ class Buffer(Protocol):
 
 
 class Executable(Protocol):
-    """A compiled Program. Numbers may stand among the buffers for scalar inputs."""
+    """A compiled Program. Numbers may stand among the buffers for scalar inputs.
+
+    One that can tell a profile what it does has a method `watched(buffers, by, program)` beside;
+    `by` is a `Watcher` of `proa/compile/watch.py`.
+    """
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...
 
@@ -58,7 +62,11 @@ class Executable(Protocol):
 
 
 class Backend(Protocol):
-    """A kind of device."""
+    """A kind of device.
+
+    A compiler that can show its work has two things more: `passes`, the names of its passes in
+    order, and `shown(name, program)`, the text of what one gives.
+    """
 
     name: str
     api: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from proa.compile.backend import Backend, Device
 from proa.compile.program import Program
 from proa.config import config
-from proa.errors import DeviceError, message
+from proa.errors import ArgumentError, DeviceError, message
 from proa.graph.graph import Graph
 from proa.graph.node import line_of
 from proa.graph.show import show
@@ -34,6 +34,25 @@ def lower(graph: Graph, backend: Backend, device: Device) -> Program:
             print(f"# {name}\n{show(graph)}")
     _refuse_unclaimed(graph, backend)
     return Program(graph, device)
+
+
+def passes(backend: Backend) -> list[str]:
+    """The names of all passes for a backend, in order: those above, then its own."""
+    return [*[name for name, _ in STAGES], *getattr(backend, "passes", ())]
+
+
+def shown(name: str, graph: Graph, backend: Backend, device: Device) -> str:
+    """What a pass makes of a recorded graph, as text."""
+    known = passes(backend)
+    if name not in known:
+        raise ArgumentError(message("show", f"{name!r:.60}", "one of " + ", ".join(known)))
+    for stage_name, stage in STAGES:
+        graph = stage(graph, backend)
+        if stage_name == name:
+            return show(graph)
+    chip: Any = backend
+    text: str = chip.shown(name, Program(graph, device))
+    return text
 
 
 def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:

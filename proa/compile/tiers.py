@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, final
 
-from proa.compile.backend import Backend
+from proa.compile.backend import Backend, Device
 from proa.compile.program import Program
+from proa.compile.watch import Watcher, timed
 from proa.graph.graph import Graph, Input, Role, Step
 
 
@@ -42,11 +43,18 @@ class OneByOne:
         self.frees = program.last_uses()
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+        return self.watched(buffers, None, self.program)
+
+    def watched(
+        self, buffers: Sequence[Any], by: Watcher | None, program: Program
+    ) -> list[Any]:  # fmt: skip
+        """The same, seen by a watcher."""
         graph, device = self.program.graph, self.program.device
         slots = list(buffers)
         slots += [self.backend.put(c.array, c.spec, device) for c in graph.constants]
         for step, frees in zip(graph.steps, self.frees, strict=True):
-            slots += _single(step, self.backend, self.program)([slots[s] for s in step.slots])
+            run, given = _single(step, self.backend, self.program), [slots[s] for s in step.slots]
+            slots += run(given) if by is None else by.run(run, alone(step, device), given)
             for s in frees:
                 slots[s] = None
         counts.single_operations += len(graph.steps)
@@ -57,10 +65,15 @@ def _single(step: Step, backend: Backend, program: Program) -> Any:
     """The executable of one entry, kept with the entry; the line is of its first use."""
 
     def make(entry: Any) -> Any:
-        count = len(entry.ins)
-        inputs = tuple([Input(s, Role.DATA) for s in entry.ins])
-        outs = tuple(range(count, count + len(entry.outs)))
-        graph = Graph(inputs, (Step(entry, tuple(range(count)), step.scope, step.where),), outs)
-        return backend.compile(Program(graph, program.device))
+        return timed("compile", backend.compile, alone(step, program.device))
 
     return step.entry.once((backend.name, program.device), make)
+
+
+def alone(step: Step, device: Device) -> Program:
+    """A step as a program of its own."""
+    entry, count = step.entry, len(step.entry.ins)
+    inputs = tuple([Input(s, Role.DATA) for s in entry.ins])
+    outs = tuple(range(count, count + len(entry.outs)))
+    graph = Graph(inputs, (Step(entry, tuple(range(count)), step.scope, step.where),), outs)
+    return Program(graph, device)

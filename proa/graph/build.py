@@ -25,6 +25,10 @@ class Sink(Protocol):
 
     def emit(self, entry: Entry, inputs: tuple[Value, ...]) -> tuple[Any, ...]: ...
 
+    def place(self, scope: str, where: Where) -> None:
+        """From where the next operations come, if that is known."""
+        ...
+
     def lift(self, value: Value) -> Value:
         """A value of this sink for one that was made elsewhere."""
         ...
@@ -118,6 +122,11 @@ class Builder:
 
     def watch(self, handle: Any) -> None:
         """Handles are of no interest to a graph."""
+
+    def place(self, scope: str, where: Where) -> None:
+        """Steps from now on carry this module path and line; an unknown line changes nothing."""
+        if where is not None:
+            self.scope, self.where = scope, where
 
     def lift(self, value: Value) -> Value:
         if value.node is self:

@@ -23,10 +23,12 @@ def sweep(
 
 
 def splice(sink: Any, graph: Graph, inputs: Sequence[Value]) -> list[Any]:
-    """Emits `graph` into `sink` with these inputs; returns its outputs there."""
+    """Emits `graph` into `sink` with these inputs; returns its outputs there. Lines and module
+    paths that it knows go with it (those of a composite's expansion are its caller's)."""
     constants = [constant_in(sink, c) for c in graph.constants]
 
     def again(step: Step, operands: tuple[Any, ...]) -> tuple[Any, ...]:
+        sink.place(step.scope, step.where)
         outs: tuple[Any, ...] = sink.emit(step.entry, tuple([o.value for o in operands]))
         return outs
 

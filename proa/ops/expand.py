@@ -84,6 +84,9 @@ class Flattener:
             return self.builder.emit(entry, inputs)
         return tuple(splice(self, graph, inputs))
 
+    def place(self, scope: str, where: Any) -> None:
+        self.builder.place(scope, where)
+
     def lift(self, value: Any) -> Any:
         return self.builder.lift(value)
 

@@ -101,6 +101,9 @@ class State:
         """While a function is recorded, what it reads from outside is noted."""
         self.capture.saw(handle)
 
+    def place(self, scope: str, where: Where) -> None:
+        """Where an operation comes from is found out when it is recorded."""
+
     def lift(self, value: Value) -> Value:
         return value
 

@@ -10,8 +10,9 @@ from typing import Any, Final, final
 from proa.compile.backend import Device
 from proa.compile.find import backend
 from proa.compile.program import Program
-from proa.compile.stages import lower
+from proa.compile.stages import lower, shown
 from proa.compile.tiers import OneByOne, counts
+from proa.compile.watch import timed, watch
 from proa.config import config
 from proa.graph.graph import Graph
 from proa.graph.node import Where, line_of
@@ -26,7 +27,7 @@ class Plan:
 
     def __init__(self, graph: Graph, device: Device, reason: str, where: Where) -> None:
         self.graph = graph
-        self.program: Program = lower(graph, backend(device.backend), device)
+        self.program: Program = timed("compile", lower, graph, backend(device.backend), device)
         self.run: Any = None
         self.sights = 0
         self.whole = False
@@ -43,15 +44,23 @@ class Plan:
             self._choose()
         counts.dispatches += 1
         counts.contractions += self.contractions
-        found: list[Any] = self.run(buffers)
+        by = watch.by
+        found: list[Any] = (
+            self.run(buffers) if by is None else by.run(self.run, self.program, buffers)
+        )
         return found
+
+    def shown(self, name: str) -> str:
+        """What a pass makes of the recorded graph, as text."""
+        device = self.program.device
+        return shown(name, self.graph, backend(device.backend), device)
 
     def _choose(self) -> None:
         chip = backend(self.program.device.backend)
         if self.sights == 1 and not (chip.eager_compile and not self._mostly_ready(chip.name)):
             self.run = OneByOne(self.program, chip)
             return
-        self.run = chip.compile(self.program)
+        self.run = timed("compile", chip.compile, self.program)
         self.whole = True
         counts.programs_compiled += 1
 

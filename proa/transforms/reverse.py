@@ -157,6 +157,7 @@ def _pull_step(
     sink: Any, step: Step, slots: Any, outs: Any, cts: Any, reached: Any, total: Any
 ) -> None:
     entry = step.entry
+    sink.place(step.scope, step.where)  # what is computed for a step stands at its line
     wanted = tuple(
         [i for i, s in enumerate(step.slots) if s in reached and entry.ins[i].dtype.is_inexact]
     )

@@ -57,6 +57,7 @@ class CpuBackend:
     name = "cpu"
     api = API
     eager_compile = False
+    passes = tuple([name for name, _ in pipeline.PASSES])
 
     def devices(self) -> list[Device]:
         return [device()]
@@ -67,6 +68,10 @@ class CpuBackend:
 
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)
+
+    def shown(self, name: str, program: Program) -> str:
+        """What one of the passes gives for a program, as text."""
+        return pipeline.passed(name, program)
 
     def put(self, array: Any, spec: Spec, device: Device) -> CpuBuffer:
         return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)

@@ -73,12 +73,23 @@ def _warn(error: OSError) -> None:
         warnings.warn(text, RuntimeWarning, stacklevel=3)
 
 
+def _rows() -> list[tuple[float, int, Path]]:
+    """Time, bytes and path of each object; none where the folder cannot be read."""
+    try:
+        return [(p.stat().st_mtime, p.stat().st_size, p) for p in folder().iterdir()]
+    except OSError:
+        return []
+
+
+def held() -> tuple[int, int]:
+    """How many objects the folder holds, and their bytes."""
+    rows = _rows()
+    return len(rows), sum(size for _, size, _ in rows)
+
+
 def trim(limit: int = LIMIT_BYTES) -> None:
     """Drops the oldest objects where the folder holds more than `limit` bytes."""
-    try:
-        rows = [(p.stat().st_mtime, p.stat().st_size, p) for p in folder().iterdir()]
-    except OSError:
-        return
+    rows = _rows()
     total = sum(size for _, size, _ in rows)
     for _, size, path in sorted(rows):
         if total <= limit:

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from proa import dtypes
-from proa.backends.cpu import functions
+from proa.backends.cpu import functions, functions_64
+from proa.backends.cpu.functions_pow import power
+from proa.backends.cpu.functions_whole import divided, integer_power, remainder, threefry
 from proa.backends.cpu.target import target
 from proa.backends.cpu.vector import Vector, absolute, floor, select, square_root
 from proa.dtypes import Dtype
@@ -48,6 +50,18 @@ def _add(x: Vector, y: Vector, entry: Entry) -> Vector:
 
 def _mul(x: Vector, y: Vector, entry: Entry) -> Vector:
     return x & y if x.type == "i1" else x * y
+
+
+def _div(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return x / y if x.is_float else divided(x, y)[0]
+
+
+def _rem(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return remainder(x, y) if x.is_float else divided(x, y)[1]
+
+
+def _pow(x: Vector, y: Vector, entry: Entry) -> Vector:
+    return power(x, y) if x.is_float else integer_power(x, y)
 
 
 def _maximum(x: Vector, y: Vector, entry: Entry) -> Vector:
@@ -100,7 +114,9 @@ def _cast(x: Vector, entry: Entry) -> Vector:
     if x.is_float:
         if kind == x.type:
             return x
-        return x.to("fpext" if kind == "double" else "fptrunc", kind)
+        if kind == "double":
+            return x.to("fpext", kind)
+        return _to_odd(x) if goal is dtypes.float16 else x.to("fptrunc", kind)
     if goal.is_float:
         return x.to("sitofp" if source.signed else "uitofp", kind)
     if kind == x.type:
@@ -108,6 +124,16 @@ def _cast(x: Vector, entry: Entry) -> Vector:
     if source.bits > goal.bits:
         return x.to("trunc", kind, goal.signed)
     return x.to("sext" if source.signed else "zext", kind, goal.signed)
+
+
+def _to_odd(x: Vector) -> Vector:
+    """A float64 cut to a float32 whose last bit says whether something was lost: rounded again, to
+    a float16, it is as if rounded once."""
+    near = x.to("fptrunc", "float")
+    back = near.to("fpext", "double")
+    bits = near.to("bitcast", "i32")
+    bits = select(absolute(back) > absolute(x), bits - 1, bits)
+    return select(back.differs(x), bits | 1, bits).to("bitcast", "float")
 
 
 def _bitcast(x: Vector, entry: Entry) -> Vector:
@@ -143,8 +169,8 @@ def _function(name: str) -> Rule:
     """The polynomial of float32, or that of float64."""
 
     def rule(x: Vector, entry: Entry) -> Vector:
-        kind = "_64" if x.type == "double" else ""
-        found: Vector = getattr(functions, name + kind)(x)
+        table = functions_64 if x.type == "double" else functions
+        found: Vector = getattr(table, name)(x)
         return found
 
     return rule
@@ -152,7 +178,7 @@ def _function(name: str) -> Rule:
 
 RULES: Final[dict[str, Rule]] = {
     "add": _add, "mul": _mul, "maximum": _maximum, "minimum": _minimum,
-    "sub": _plain(lambda x, y: x - y), "div": _plain(lambda x, y: x / y),
+    "sub": _plain(lambda x, y: x - y), "div": _div, "rem": _rem, "pow": _pow,
     "neg": _plain(lambda x: -x), "abs": _plain(absolute), "sign": _sign, "floor": _floor,
     "sqrt": _plain(square_root), "rsqrt": _plain(lambda x: 1.0 / square_root(x)),
     "and": _plain(lambda x, y: x & y), "or": _plain(lambda x, y: x | y),
@@ -162,7 +188,6 @@ RULES: Final[dict[str, Rule]] = {
     "shift_left": _shifted("left"), "shift_right": _shifted("right"),
     **{name: _function(name) for name in FUNCTIONS},
 }  # fmt: skip
-FLOAT_ONLY: Final = frozenset({"div"})
 
 
 def claimed(entry: Entry) -> bool:
@@ -179,22 +204,32 @@ def _claimed(entry: Entry) -> bool:
         return False
     if any(s.is_named for s in entry.ins):
         return False
-    if name in FUNCTIONS:
-        return dtypes.float64 not in held or hasattr(functions, f"{name}_64")
-    if name in FLOAT_ONLY:
-        return held <= FLOATS
     if name == "bitcast":
-        return all(d.bits >= 32 for d in held)
-    return name != "cast" or _castable(entry.ins[0].dtype, entry.out.dtype)
+        return not held & NARROW  # a NaN's payload would not survive in float32
+    return True
 
 
-def _castable(source: Dtype, goal: Dtype) -> bool:
-    """Casts that round once in NumPy go by way of float32 here: these are left to it."""
-    if goal not in NARROW:
-        return True
-    if goal is dtypes.bfloat16:
-        return source.is_float or source.bits <= 16
-    return source is dtypes.float32 or source in NARROW or source.bits <= 8
+# What is made from nothing but positions: rules of an index, i64, that is never negative.
+
+
+def iota_rule(index: Vector, entry: Entry) -> Vector:
+    """The index along the axis, in the entry's dtype."""
+    goal = entry.outs[0].dtype
+    if goal.is_float:
+        # Below 2^52 the bits are those of a float64, 2^52 taken away.
+        found = (index | 0x4330000000000000).to("bitcast", "double") - 2.0**52
+        found = found if goal is dtypes.float64 else found.to("fptrunc", "float")
+        return rounded(found, goal) if goal in NARROW else found
+    if goal.bits == 64:
+        return Vector(index.body, "i64", index.names, goal.signed)
+    return index.to("trunc", register_type(goal), goal.signed)
+
+
+def random_rule(index: Vector, key0: Vector, key1: Vector, draw: Vector, entry: Entry) -> Vector:
+    """Word e % 2 of the block with counter (e // 2, draw), for element e of a state."""
+    block = index.logical_shift(1).to("trunc", "i32", signed=False)
+    first, second = threefry(key0, key1, block, draw)
+    return select((index & 1).differs(0), second, first)
 
 
 # Narrow floats: computed in float32, rounded at each node.

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, final
 
-from proa.backends.cpu import cache
+from proa.backends.cpu import cache, checked
 from proa.backends.cpu.kernel import Kernel
 from proa.backends.cpu.target import Target, binding, target
+from proa.config import config
 
 SYMBOL: Final = "kernel"
 
@@ -62,11 +63,15 @@ class Engine:
         self.lock = threading.Lock()
         self.code = generator(machine)
         self.linker = llvm.create_lljit_compiler(self.code)
-        self.kept: list[Any] = []
+        _forever(self.code)
+        _forever(self.linker)
+        self.linked = 0
         self.version = ".".join(map(str, llvm.llvm_version_info))
         self.modes = self._control()
 
     def find(self, kernel: Kernel) -> int:
+        if config.cpu_checked:
+            kernel = checked.Checked(kernel)
         found = self.table.get(kernel.key)
         if found is None:
             with self.lock:
@@ -82,7 +87,7 @@ class Engine:
         module = binding().parse_assembly(control_word(self.machine))
         builder = binding().JITLibraryBuilder().add_object_img(self.code.emit_object(module))
         tracker = builder.export_symbol("enter").export_symbol("leave").link(self.linker, "control")
-        self.kept.append(tracker)
+        _forever(tracker)
         enter: Any = ctypes.PYFUNCTYPE(ctypes.c_int)(tracker["enter"])
         leave: Any = ctypes.PYFUNCTYPE(None, ctypes.c_int)(tracker["leave"])
         return enter, leave
@@ -128,10 +133,18 @@ class Engine:
 
     def _linked(self, object_: bytes) -> int:
         builder = binding().JITLibraryBuilder().add_object_img(object_).add_current_process()
-        tracker = builder.export_symbol(SYMBOL).link(self.linker, f"kernel{len(self.kept)}")
-        self.kept.append(tracker)
+        if config.cpu_checked:
+            builder.import_symbol(checked.STATE, checked.guard.address)
+        tracker = builder.export_symbol(SYMBOL).link(self.linker, f"kernel{self.linked}")
+        self.linked += 1
+        _forever(tracker)
         address: int = tracker[SYMBOL]
         return address
+
+
+def _forever(thing: Any) -> None:
+    """Code stays where it is until the process ends: a thread may be in it when Python goes."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 _ENGINE: Final[list[Engine]] = []

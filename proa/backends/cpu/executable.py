@@ -8,15 +8,20 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from proa.backends.cpu import checked
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout, is_contiguous
 from proa.backends.cpu.memory import ALIGNMENT, address_of, allocate, arena, pool
 from proa.backends.cpu.nest import Copy, Host, Nests
 from proa.backends.cpu.plan import plan
+from proa.backends.cpu.seen import works
 from proa.backends.cpu.threads import threads
 from proa.backends.numpy.backend import guard
 from proa.backends.numpy.backend import kernel as host_kernel
+from proa.compile.program import Program
+from proa.compile.watch import Watcher, noted
+from proa.config import config
 from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
@@ -28,13 +33,19 @@ FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kep
 class Run:
     """One run: the address of each base, and the arrays outside the arena, by base."""
 
-    __slots__ = ("bases", "arrays", "arena", "scratch")
+    __slots__ = ("bases", "arrays", "arena", "scratch", "places")
 
-    def __init__(self, bases: Any, arrays: list[Any], raw: Any, scratch: int) -> None:
+    def __init__(
+        self, bases: Any, arrays: list[Any], raw: Any, scratch: int, places: int
+    ) -> None:
         self.bases = bases
         self.arrays = arrays
         self.arena = raw
         self.scratch = scratch
+        self.places = places  # threads that scratch is there for
+
+
+Actions = list[tuple[int, Callable[[Run], None]]]
 
 
 @final
@@ -111,14 +122,16 @@ class CpuExecutable:
         for i, constant in enumerate(self.constants, 1 + self.inputs):
             self.template[i] = address_of(constant)
 
-    def _grouped(self) -> list[tuple[int, Callable[[Run], None]]]:
+    def _grouped(self, is_single: bool = False) -> Actions:
         """Neighbouring calls as one walk: the number of the first action, and what runs."""
-        found: list[tuple[int, Callable[[Run], None]]] = []
+        found: Actions = []
         actions, number, row = self.nests.actions, 0, 0
         while number < len(actions):
             end = number
             while end < len(actions) and type(actions[end]) is Call:
                 end += 1
+                if config.cpu_checked or is_single:
+                    break
             if end > number:
                 found.append((number, self._walk(row, row + end - number, actions[number:end])))
                 row, number = row + end - number, end
@@ -130,15 +143,35 @@ class CpuExecutable:
         return found
 
     def _walk(self, first: int, last: int, calls: list[Call]) -> Callable[[Run], None]:
+        if config.cpu_checked:
+            return self._checked(first, calls[0])
         table, stride = self.table.buffer_info()[0], self.scratch
         shared = any(c.tiles > 1 for c in calls)
         written = sum(self.nests.bytes_of(m) for c in calls for m, _ in c.results)
-        held, places = not shared and written <= FEW, 0 if shared else 1
+        held = not shared and written <= FEW
 
         def run(now: Run) -> None:
-            pool = threads()
-            bases = now.bases.buffer_info()[0]
-            pool.run(table, first, last, bases, now.scratch, stride, held, places or pool.count)
+            bases, places = now.bases.buffer_info()[0], now.places if shared else 1
+            threads().run(table, first, last, bases, now.scratch, stride, held, places)
+
+        return run
+
+    def _checked(self, row: int, call: Call) -> Callable[[Run], None]:
+        """One call on one thread; an error if it touches other memory than its own."""
+        table, words = self.table.buffer_info()[0], self.table[4 * row + 2]
+        placed = [(self.plan.place(m, 0), self.nests.bytes_of(m))
+                  for m, _ in (*call.operands, *call.results)]  # fmt: skip
+
+        def run(now: Run) -> None:
+            bases, count = now.bases.buffer_info()
+            memories = [(now.bases[b] + offset, nbytes) for (b, offset), nbytes in placed]
+            ranges = checked.ranges(call, words, bases, count, now.scratch, memories)
+            given = (table, row, row + 1, bases, now.scratch, 0, False, 1)
+            fault = checked.guard.run(ranges, lambda: threads().run(*given))
+            if fault is not None:
+                step = self.program.graph.steps[call.step]
+                name, line = step.entry.primitive.name, line_of(step.where)
+                raise ExecutionError(checked.told(name, line, call, fault, ranges))
 
         return run
 
@@ -210,7 +243,7 @@ class CpuExecutable:
 
     # Running.
 
-    def __call__(self, buffers: Sequence[Any]) -> list[Any]:
+    def __call__(self, buffers: Sequence[Any], actions: Actions | None = None) -> list[Any]:
         self._admit()
         graph = self.program.graph
         bases = self.template[:]
@@ -219,21 +252,29 @@ class CpuExecutable:
             arrays[i], bases[i] = _loaded(buffer, of.spec)
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
         raw, scratch = None, 0
-        size = self.plan.arena
-        total = size + self.scratch * threads().count if self.scratch else size
+        size, places = self.plan.arena, threads().count
+        total = size + self.scratch * places
         if total:
             piece = arena(total)
             raw = piece.array
             bases[0], scratch = piece.address, piece.address + size
         for base, shape, dtype, nbytes in self.made:
             arrays[base], bases[base] = allocate(shape, dtype, nbytes)
-        run = Run(bases, arrays, raw, scratch)
+        run = Run(bases, arrays, raw, scratch, places)
         if self.quiet:
             with np.errstate(all="ignore"), engine().strict():
-                self._run(run)
+                self._run(run, actions or self.actions)
         else:
-            self._run(run)
+            self._run(run, actions or self.actions)
         return [self._stored(run, *row) for row in self.outputs]
+
+    def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
+        """The same call by call, each noted."""
+        return self(buffers, by.once("actions", program, lambda: self._noted(by, program)))
+
+    def _noted(self, by: Watcher, program: Program) -> Actions:
+        seen = works(self.nests, program)
+        return [(n, noted(run, by, seen[n])) for n, run in self._grouped(is_single=True)]
 
     def _admit(self) -> None:
         """Results must fit into what is free; what the pool keeps is given up first."""
@@ -245,10 +286,10 @@ class CpuExecutable:
             pool.clear()
             guard(self.peak_bytes, self.program)
 
-    def _run(self, run: Run) -> None:
+    def _run(self, run: Run, actions: Actions) -> None:
         number = 0
         try:
-            for number, action in self.actions:
+            for number, action in actions:
                 action(run)
                 for base in self.frees[number]:
                     run.arrays[base] = None
@@ -260,7 +301,7 @@ class CpuExecutable:
             raise ExecutionError(self._failed(number, error)) from error
 
     def _failed(self, number: int, error: Exception) -> str:
-        step = self.program.graph.steps[self.nests.actions[number].step]
+        step = self.nests.draft.steps[self.nests.actions[number].step]
         given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
         return message(step.entry.primitive.name, given, f"a result, but: {error}")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from proa.backends.cpu.vector import Body, Vector, absolute, copysign, fma, horner, select
+from proa.backends.cpu.functions_flow import outlined, rarely
+from proa.backends.cpu.vector import Vector, absolute, copysign, fma, horner, select
 
 LOG2E: Final = 1.4426950408889634
 LN2_HIGH: Final = float.fromhex("0x1.62e400p-1")
@@ -31,12 +32,12 @@ def _power_of_two(n: Vector) -> Vector:
     return _float((n + 127) << 23)
 
 
-def _at_most(x: Vector, limit: float) -> Vector:
+def at_most(x: Vector, limit: float) -> Vector:
     """The smaller one; NaN stays."""
     return select(x > limit, limit, x)
 
 
-def _at_least(x: Vector, limit: float) -> Vector:
+def at_least(x: Vector, limit: float) -> Vector:
     return select(x < limit, limit, x)
 
 
@@ -60,7 +61,7 @@ def _reduced(x: Vector) -> tuple[Vector, Vector, Vector]:
 
 def exp(x: Vector) -> Vector:
     """2^n e^r, in two steps so that the ends of the range come out right."""
-    x = _at_least(_at_most(x, 89.0), -104.0)
+    x = at_least(at_most(x, 89.0), -104.0)
     _, n, r = _reduced(x)
     y = fma(r * r, horner(r, EXP), r) + 1.0
     half = n >> 1
@@ -69,7 +70,7 @@ def exp(x: Vector) -> Vector:
 
 def expm1(x: Vector) -> Vector:
     """2^n (e^r - 1) + (2^n - 1)."""
-    clamped = _at_least(_at_most(x, 89.0), -18.0)
+    clamped = at_least(at_most(x, 89.0), -18.0)
     _, n, r = _reduced(clamped)
     y = fma(r * r, horner(r, EXP), r)
     half = _power_of_two(n - 1)
@@ -97,7 +98,7 @@ def _log_parts(x: Vector) -> tuple[Vector, Vector]:
     return select(tiny, exponent - 25.0, exponent), f
 
 
-def _log_edges(x: Vector, found: Vector) -> Vector:
+def log_edges(x: Vector, found: Vector) -> Vector:
     found = select(x.equals(math.inf), math.inf, found)
     found = select(x.equals(0.0), -math.inf, found)
     return select(x < 0.0, math.nan, select(x.is_nan(), x, found))
@@ -109,7 +110,7 @@ def log(x: Vector) -> Vector:
     y = f * z * horner(f, LOG)
     y = fma(exponent, LOG2_LOW, y)
     y = fma(z, -0.5, y)
-    return _log_edges(x, fma(exponent, LOG2_HIGH, f + y))
+    return log_edges(x, fma(exponent, LOG2_HIGH, f + y))
 
 
 def log1p(x: Vector) -> Vector:
@@ -121,7 +122,7 @@ def log1p(x: Vector) -> Vector:
     y = f * z * horner(f, LOG)
     y = fma(exponent, LOG2_LOW, y)
     y = fma(z, -0.5, y) + lost / u
-    found = _log_edges(u, fma(exponent, LOG2_HIGH, f + y))
+    found = log_edges(u, fma(exponent, LOG2_HIGH, f + y))
     return select(absolute(x) < 2.0**-40, x, found)
 
 
@@ -157,7 +158,7 @@ def erf(x: Vector) -> Vector:
     """Two branches: x + x P(x^2), and 1 - e^Q(|x|)."""
     size, s = absolute(x), x * x
     near = fma(x, horner(s, ERF_NEAR), x)
-    size = _at_most(size, 10.0)
+    size = at_most(size, 10.0)
     s = size * size
     high = fma(size, -1.72853470e-5, 3.83197126e-4)
     low = fma(size, -3.88396438e-3, 2.42546219e-2)
@@ -197,7 +198,9 @@ def _circular(x: Vector, turn: int) -> Vector:
     r = x
     for part in HALF_PI:
         r = fma(j, -part, r)
-    r, quadrant = _where_large(x, r, _bits(shifted))
+    r, quadrant = rarely(
+        absolute(x) > NEAR, [r, _bits(shifted)], lambda: outlined("reduced", _far, x)
+    )
     quadrant = quadrant + turn
     s = r * r
     sine = fma(horner(s, SIN), fma(r, s, 0.0), r)  # + 0 keeps the sign of a zero
@@ -206,47 +209,8 @@ def _circular(x: Vector, turn: int) -> Vector:
     return select((quadrant & 2).differs(0), -found, found)
 
 
-def _where_large(x: Vector, r: Vector, quadrant: Vector) -> tuple[Vector, Vector]:
-    """Beyond NEAR the remainder comes from 2 / pi to 224 bits: a branch, rarely taken."""
-    body = x.body
-    _define_reduction(body)
-    body.count += 1
-    tag = f"large{body.count}"
-    far = absolute(x).compare("gt", NEAR)
-    is_far = far.names[0]
-    for name in far.names[1:]:
-        is_far = body.set(f"or {far.wide} {is_far}, {name}")
-    suffix = f"llvm.vector.reduce.or.v{body.lanes}i1"
-    body.declare(suffix, "i1", [far.wide])
-    taken = body.set(f"call i1 @{suffix}({far.wide} {is_far})")
-    body.line(f"  br label %{tag}.before")
-    body.label(f"{tag}.before")
-    body.line(f"  br i1 {taken}, label %{tag}.slow, label %{tag}.done")
-    body.label(f"{tag}.slow")
-    wide, ints = x.wide, quadrant.wide
-    slow_r, slow_q = [], []
-    for a, c, old_r, old_q in zip(x.names, far.names, r.names, quadrant.names, strict=True):
-        pair = body.set(f"call {{ {wide}, {ints} }} @reduced({wide} {a})")
-        new_r = body.set(f"extractvalue {{ {wide}, {ints} }} {pair}, 0")
-        new_q = body.set(f"extractvalue {{ {wide}, {ints} }} {pair}, 1")
-        slow_r.append(body.set(f"select {far.wide} {c}, {wide} {new_r}, {wide} {old_r}"))
-        slow_q.append(body.set(f"select {far.wide} {c}, {ints} {new_q}, {ints} {old_q}"))
-    body.line(f"  br label %{tag}.done")
-    body.label(f"{tag}.done")
-    out_r = [body.set(f"phi {wide} [ {b}, %{tag}.slow ], [ {a}, %{tag}.before ]")
-             for a, b in zip(r.names, slow_r, strict=True)]  # fmt: skip
-    out_q = [body.set(f"phi {ints} [ {b}, %{tag}.slow ], [ {a}, %{tag}.before ]")
-             for a, b in zip(quadrant.names, slow_q, strict=True)]  # fmt: skip
-    return r.like(out_r), quadrant.like(out_q)
-
-
-def _define_reduction(body: Body) -> None:
-    """The function `reduced(x)` -> (remainder, quadrant): Payne and Hanek's, on integers."""
-    if "reduced" in body.helpers:
-        return
-    inner = Body(body.lanes)
-    inner.declared = body.declared
-    x = Vector(inner, "float", ["%x"])
+def _far(x: Vector) -> tuple[Vector, Vector]:
+    """(remainder, quadrant) of a large x: Payne's and Hanek's reduction, on integers."""
     bits = _bits(x)
     mantissa = ((bits & 0x7FFFFF) << 8) | -0x80000000
     e = (bits.logical_shift(23) & 0xFF) - 126
@@ -269,16 +233,8 @@ def _define_reduction(body: Body) -> None:
     q = select(past, q + 1, q)
     r = (p.to("sitofp", "double") * float.fromhex("0x1.921fb54442d18p-62")).to("fptrunc", "float")
     minus = bits < 0
-    r, q = select(minus, -r, r), select(minus, -q, q)
-    r = select(x.call("fabs").compare("lt", math.inf), r, math.nan)
-    wide, ints = inner.wide("float"), inner.wide("i32")
-    pair = f"{{ {wide}, {ints} }}"
-    first = inner.set(f"insertvalue {pair} poison, {wide} {r.names[0]}, 0")
-    second = inner.set(f"insertvalue {pair} {first}, {ints} {q.names[0]}, 1")
-    body.helpers["reduced"] = [
-        f"define internal {pair} @reduced({wide} %x) noinline {{", *inner.lines,
-        f"  ret {pair} {second}", "}",
-    ]  # fmt: skip
+    r = select(absolute(x) < math.inf, select(minus, -r, r), math.nan)
+    return r, select(minus, -q, q)
 
 
 def _word(index: Vector, offset: int) -> Vector:
@@ -290,95 +246,3 @@ def _word(index: Vector, offset: int) -> Vector:
             number -= (number >> 31) << 32
             found = select(index.equals(i), number, found)
     return found
-
-
-# float64.
-
-EXP_64: Final = tuple(1.0 / math.factorial(k) for k in range(13, 1, -1))
-ROUND_64: Final = 1.5 * 2.0**52
-LN2_HIGH_64: Final = float.fromhex("0x1.62e42fefa3800p-1")
-LN2_LOW_64: Final = float.fromhex("0x1.ef35793c76730p-45")
-
-
-def _reduced_64(x: Vector) -> tuple[Vector, Vector]:
-    """(the bits of n, r) with x = n log 2 + r, |r| <= log 2 / 2."""
-    shifted = fma(x, LOG2E, ROUND_64)
-    n = shifted - ROUND_64
-    r = fma(n, -LN2_LOW_64, fma(n, -LN2_HIGH_64, x))
-    return shifted.to("bitcast", "i64") - 0x4338000000000000, r
-
-
-def _power_of_two_64(n: Vector) -> Vector:
-    return ((n + 1023) << 52).to("bitcast", "double")
-
-
-def exp_64(x: Vector) -> Vector:
-    x = _at_least(_at_most(x, 710.0), -746.0)
-    n, r = _reduced_64(x)
-    y = fma(r * r, horner(r, EXP_64), r) + 1.0
-    half = n >> 1
-    return y * _power_of_two_64(half) * _power_of_two_64(n - half)
-
-
-def expm1_64(x: Vector) -> Vector:
-    clamped = _at_least(_at_most(x, 710.0), -40.0)
-    n, r = _reduced_64(clamped)
-    y = fma(r * r, horner(r, EXP_64), r)
-    half = _power_of_two_64(n - 1)
-    found = fma(y, half, half - 0.5)
-    return select(absolute(x) < 2.0**-60, x, found + found)
-
-
-LOG_64: Final = (
-    1.479819860511658591e-01, 1.531383769920937332e-01, 1.818357216161805012e-01,
-    2.222219843214978396e-01, 2.857142874366239149e-01, 3.999999999940941908e-01,
-    6.666666666666735130e-01,
-)  # fmt: skip
-LOG2_HIGH_64: Final = 6.93147180369123816490e-01
-LOG2_LOW_64: Final = 1.90821492927058770002e-10
-
-
-def _log_of_64(u: Vector, more: Vector | None) -> Vector:
-    """log(u), and `more` added where it is still small."""
-    tiny = u < 2.0**-1022
-    x = select(tiny, u * 2.0**54, u)
-    bits = x.to("bitcast", "i64")
-    raised = (bits - 0x3FE6A09E667F3BCD) >> 52
-    f = (bits - (raised << 52)).to("bitcast", "double") - 1.0
-    k = (raised.to("trunc", "i32")).to("sitofp", "double")
-    k = select(tiny, k - 54.0, k)
-    s = f / (f + 2.0)
-    z = s * s
-    tail = z * horner(z, LOG_64)
-    half = f * f * 0.5
-    low = k * LOG2_LOW_64
-    low = low if more is None else low + more
-    found = fma(k, LOG2_HIGH_64, f - (half - fma(s, half + tail, low)))
-    return _log_edges(u, found)
-
-
-def log_64(x: Vector) -> Vector:
-    return _log_of_64(x, None)
-
-
-def log1p_64(x: Vector) -> Vector:
-    u = x + 1.0
-    lost = select(x > 1.0, 1.0 - (u - x), x - (u - 1.0))
-    return select(absolute(x) < 2.0**-60, x, _log_of_64(u, lost / u))
-
-
-TANH_TOP_64: Final = (
-    -9.64399179425052238628e-1, -9.92877231001918586564e1, -1.61468768441708447952e3,
-)  # fmt: skip
-TANH_BOTTOM_64: Final = (
-    1.0, 1.12811678491632931402e2, 2.23548839060100448583e3, 4.84406305325125486048e3,
-)  # fmt: skip
-
-
-def tanh_64(x: Vector) -> Vector:
-    """A quotient of polynomials near 0, else by way of e^(2|x|)."""
-    size, s = absolute(x), x * x
-    ratio = horner(s, TANH_TOP_64) / horner(s, TANH_BOTTOM_64)
-    near = fma(fma(x, s, 0.0), ratio, x)
-    far = 1.0 - 2.0 / (exp_64(size + size) + 1.0)
-    return select(size < 0.625, near, copysign(far, x))

@@ -89,8 +89,8 @@ class Draft:
     def __init__(self, program: Program) -> None:
         graph = program.graph
         self.program = program
-        self.specs = graph.slot_specs()
-        self.steps: tuple[Step, ...] = graph.steps
+        self.specs = list(graph.slot_specs())
+        self.steps: list[Step] = list(graph.steps)
         self.first: list[int] = []  # of each step: its first slot
         self.maker: list[int | None] = [None] * len(self.specs)  # of each slot: its step
         slot = graph.first_step_slot
@@ -269,7 +269,7 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
         return
     if producer.is_apart or consumer.is_apart:
         return
-    through = _edge(draft, producer, consumer)
+    through = edge(draft, producer, consumer)
     if through is None:
         return
     outer = consumer  # whose space holds that of the other
@@ -284,11 +284,11 @@ def _try(draft: Draft, order: _Order, producer: Unit, consumer: Unit, same: bool
             through = tuple([
                 through.index(a) if a in through else None for a in range(len(producer.shape))
             ])  # fmt: skip
-        elif not _is_same(producer, consumer, _along(producer, through)):
+        elif not is_same(producer, consumer, _along(producer, through)):
             return
         else:
             through = tuple(range(len(consumer.shape)))
-    elif _is_same(producer, consumer, through) is not same or not same and (
+    elif is_same(producer, consumer, through) is not same or not same and (
         producer.reduced or producer.across or not _is_cheap(draft, producer, consumer, through)
     ):
         return
@@ -402,7 +402,7 @@ def _along(producer: Unit, through: Map) -> Map:
     return tuple([i if a is None and i in producer.reduced else a for i, a in enumerate(through)])
 
 
-def _edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
+def edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
     """For each axis of the consumer's shape the producer's, if all edges agree."""
     found = None
     for step in consumer.steps:
@@ -456,7 +456,7 @@ def operand_maps(draft: Draft, step: int) -> list[Map]:
     return found
 
 
-def _is_same(producer: Unit, consumer: Unit, through: Map) -> bool:
+def is_same(producer: Unit, consumer: Unit, through: Map) -> bool:
     if producer.shape != consumer.shape:
         return False
     rows = enumerate(zip(through, consumer.shape or (), strict=True))

@@ -4,6 +4,7 @@
 | --- | --- |
 | segments | units: host calls, views, single elementwise steps |
 | fuse | units of many steps |
+| again | the same units, some with what others compute as well |
 | nest | kernels, described by structure, and what each is called with |
 | ir | the text of kernels (only written where somebody asks to see it) |
 | object | kernels as functions: from this process, from the disk, or from LLVM |
@@ -16,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from proa.backends.cpu.again import again
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.fuse import fuse, segments
@@ -39,7 +41,7 @@ def objects(nests: Nests) -> Nests:
 
 
 PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
-    ("segments", segments), ("fuse", fuse), ("nest", nest), ("ir", ir), ("object", objects),
+    ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir), ("object", objects),
 ]  # fmt: skip
 
 
@@ -51,6 +53,16 @@ def compiled(program: Program, buffer: Any) -> CpuExecutable:
         if name in config.show:
             print(f"# {name}\n{shown(name, state)}")
     return CpuExecutable(state, buffer)
+
+
+def passed(name: str, program: Program) -> str:
+    """What a pass gives for a program, as text."""
+    state: Any = program
+    for one_name, one in PASSES:
+        state = one(state)
+        if one_name == name:
+            break
+    return shown(name, state)
 
 
 def shown(name: str, state: Any) -> str:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
+
+from proa.backends.cpu import indexed, joined, product, scan
 
 if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
 
-PLANNERS: Final[dict[str, tuple[Callable[[Any], bool], Callable[[Any, int], None]]]] = {}
+PLANNERS: Final[dict[str, Any]] = {
+    "dot": product, "cumsum": scan, "concatenate": joined, "pad": joined, "gather": indexed,
+    "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed,
+}  # fmt: skip
 
 
 def planned(nests: Nests, step: int) -> bool:
     """Whether a module of the compiler has appended the calls of a step."""
     entry = nests.draft.entry(step)
-    found = PLANNERS.get(entry.primitive.name)
-    if found is None or any(s.is_named for s in (*entry.ins, *entry.outs)):
+    module = PLANNERS.get(entry.primitive.name)
+    if module is None or any(s.is_named for s in (*entry.ins, *entry.outs)):
         return False
-    claims, plan = found
-    if not claims(entry):
+    if not module.claims(entry):
         return False
-    plan(nests, step)
+    module.plan(nests, step)
     return True

@@ -1,4 +1,4 @@
-"""The threads of `cpu`: one pool for the process, sized by what it may use, started when first used.
+"""The threads of `cpu`: one pool for the process, started when first used.
 
 How they work together stands in `walk.py`.
 """
@@ -15,7 +15,8 @@ from typing import Final, final
 from proa.backends.cpu import cache
 from proa.backends.cpu.engine import generator
 from proa.backends.cpu.target import Target, binding, cores, target
-from proa.backends.cpu.walk import MOST, POOL, can_share, module
+from proa.backends.cpu.walk import MOST, POOL, can_share
+from proa.backends.cpu.workers import module
 from proa.errors import ArgumentError, message
 
 
@@ -33,7 +34,7 @@ class _Library:
             cache.save(name, object_)
         linker = llvm.create_lljit_compiler(code)
         builder = llvm.JITLibraryBuilder().add_object_img(object_).add_current_process()
-        names = ["walk", "share"] + ["hire", "resize", "work"] * can_share(machine)
+        names = ["walk"] + ["share", "hire", "resize", "work"] * can_share(machine)
         for symbol in names:
             builder.export_symbol(symbol)
         tracker = builder.link(linker, "threads")
@@ -43,9 +44,9 @@ class _Library:
         word = ctypes.c_ssize_t
         self.held: Callable[..., None] = ctypes.PYFUNCTYPE(None, *[word] * 5)(at["walk"])
         self.walk: Callable[..., None] = ctypes.CFUNCTYPE(None, *[word] * 5)(at["walk"])
-        self.share: Callable[..., None] = ctypes.CFUNCTYPE(None, *[word] * 8)(at["share"])
         self.work = at.get("work", 0)
         if self.work:
+            self.share: Callable[..., None] = ctypes.CFUNCTYPE(None, *[word] * 8)(at["share"])
             self.hire: Callable[..., int] = ctypes.PYFUNCTYPE(word, word, word)(at["hire"])
             self.resize: Callable[..., None] = ctypes.PYFUNCTYPE(None, word, word)(at["resize"])
 
@@ -67,17 +68,17 @@ class Threads:
         self.renew()
 
     def renew(self) -> None:
-        """A pool without workers; what another pool is doing is forgotten, never freed."""
+        """A pool without workers; the one before is forgotten, never freed. No pool where there is
+        no memory for it, or no workers can be: everything is done by the calling thread."""
         self.lock = threading.Lock()
         self.started = 0
         self.pool = 0
         if self.library.work:
             get = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
             found = get(("calloc", ctypes.CDLL(None)))(1, POOL + 64)
-            if not found:
-                raise MemoryError(f"[cpu] given {POOL} bytes for threads, expected to get them")
-            self.pool = -(-found // 64) * 64
-            self.library.resize(self.pool, self.count)
+            if found:
+                self.pool = -(-found // 64) * 64
+                self.library.resize(self.pool, self.count)
 
     def set(self, count: int) -> None:
         """So many threads from now on, the calling one among them."""
@@ -92,15 +93,15 @@ class Threads:
     ) -> None:  # fmt: skip
         """Does rows first to last of a table. `held` work is little: this thread does it and keeps
         the interpreter's lock. `scratch` has `places` pieces, `stride` bytes apart, each for one
-        thread."""
+        thread: no more threads take part."""
         if held:
             self.library.held(rows, first, last, bases, scratch)
             return
         threads = min(self.count, places)
-        if threads == 1:
+        if threads == 1 or not self.pool:
             self.library.walk(rows, first, last, bases, scratch)
             return
-        if self.started < self.count - 1 and self.pool:
+        if self.started < self.count - 1:
             self._start()
         self.library.share(self.pool, rows, first, last, bases, scratch, stride, threads)
 
@@ -128,6 +129,7 @@ class Threads:
 
 _THREADS: Final[list[Threads]] = []
 _LOCK: Final = [threading.Lock()]
+_ASKED: Final = [0]  # threads, 0 for the default
 
 
 def threads() -> Threads:
@@ -137,9 +139,6 @@ def threads() -> Threads:
             if not _THREADS:
                 _THREADS.append(Threads(target(), _ASKED[0]))
     return _THREADS[0]
-
-
-_ASKED: Final = [0]
 
 
 def set_num_threads(count: int) -> None:
@@ -156,9 +155,10 @@ def set_num_threads(count: int) -> None:
         expected = f"an int from 1 to {MOST}"
         given = f"{count!r:.60}"
         raise ArgumentError(message("set_num_threads", given, expected, "pa.set_num_threads(2)"))
-    _ASKED[0] = count
-    for made in _THREADS:
-        made.set(count)
+    with _LOCK[0]:
+        _ASKED[0] = count
+        for made in _THREADS:
+            made.set(count)
 
 
 def get_num_threads() -> int:
