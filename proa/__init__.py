@@ -79,4 +79,6 @@ def __getattr__(name: str) -> _Any:
         return import_module(f"proa.{name}")
     if name in ("save", "load"):
         return getattr(import_module("proa.io"), name)
+    if name in ("set_num_threads", "get_num_threads"):
+        return getattr(import_module("proa.backends.cpu.threads"), name)
     raise AttributeError(f"module 'proa' has no attribute {name!r}")

@@ -118,7 +118,7 @@ def get_default_device() -> Device:
 
     >>> import proa as pa
     >>> str(pa.get_default_device())
-    'numpy'
+    'cpu'
     """
     return thread.state.device or default_device()
 
@@ -127,7 +127,7 @@ def set_default_device(device: Any) -> None:
     """New tensors are made on this device from now on.
 
     >>> import proa as pa
-    >>> pa.set_default_device("numpy")
+    >>> pa.set_default_device("cpu")
     """
     _set_default_device(device)
 

@@ -18,7 +18,7 @@ from proa.examples.settings import FREE, Settings, refusal
 from proa.examples.text import bpe
 
 
-def load(path: Path, device: str = "numpy") -> tuple[GPT, bpe.Tokenizer]:
+def load(path: Path, device: str = "cpu") -> tuple[GPT, bpe.Tokenizer]:
     """The model and its tokenizer from the folder that `proa demo` wrote.
 
     Errors:

@@ -43,7 +43,7 @@ class Settings:
     rate: float = 3e-3
     dtype: str = "float32"
     windows: int = 512
-    device: str = "numpy"
+    device: str = "cpu"
     jit: bool = True
 
     @property

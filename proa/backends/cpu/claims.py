@@ -200,7 +200,7 @@ def _claimed(entry: Entry) -> bool:
     if name not in RULES or not entry.ins:
         return False
     held = {s.dtype for s in (*entry.ins, *entry.outs)}
-    if not held <= HELD or (dtypes.float16 in held and not target().has_half):
+    if not held <= HELD:
         return False
     if any(s.is_named for s in entry.ins):
         return False
@@ -238,7 +238,7 @@ def random_rule(index: Vector, key0: Vector, key1: Vector, draw: Vector, entry: 
 def rounded(x: Vector, dtype: Dtype) -> Vector:
     """A float32 as the nearest narrow float, still held in float32."""
     if dtype is dtypes.float16:
-        return x.to("fptrunc", "half").to("fpext", "float")
+        return _from_half(_to_half(x))
     bits = x.to("bitcast", "i32")
     odd = bits.logical_shift(16) & 1
     near = ((bits + 0x7FFF) + odd) & -0x10000
@@ -251,9 +251,7 @@ def widened(x: Vector, dtype: Dtype) -> Vector:
         return x.differs(0)
     if dtype is dtypes.bfloat16:
         return (x.to("zext", "i32") << 16).to("bitcast", "float")
-    if dtype is dtypes.float16:
-        return x.to("bitcast", "half").to("fpext", "float")
-    return x
+    return _from_half(x) if dtype is dtypes.float16 else x
 
 
 def narrowed(x: Vector, dtype: Dtype) -> Vector:
@@ -264,9 +262,36 @@ def narrowed(x: Vector, dtype: Dtype) -> Vector:
         upper = x.to("bitcast", "i32").logical_shift(16)
         quiet = upper | 0x40  # a NaN stays one when its low bits are cut off
         return select(x.is_nan(), quiet, upper).to("trunc", "i16")
-    if dtype is dtypes.float16:
+    return _to_half(x) if dtype is dtypes.float16 else x
+
+
+# float16 by instructions, or, where the processor has none, by integers: the same bits.
+
+
+def _to_half(x: Vector) -> Vector:
+    """The bits of the nearest float16."""
+    if target().has_half:
         return x.to("fptrunc", "half").to("bitcast", "i16")
-    return x
+    bits = x.to("bitcast", "i32")
+    size = bits & 0x7FFFFFFF
+    normal = (size + ((size >> 13) & 1) + (0xFFF - (112 << 23))) >> 13
+    # The last bit of a float32 from 0.5 to 1 is the smallest float16.
+    small = (absolute(x) + 0.5).to("bitcast", "i32") - 0x3F000000
+    found = select(size < 0x38800000, small, normal)
+    found = select(size >= 0x477FF000, 0x7C00, found)  # 65520 and more
+    found = select(size > 0x7F800000, 0x7E00, found)
+    return (found | (bits.logical_shift(16) & 0x8000)).to("trunc", "i16")
+
+
+def _from_half(x: Vector) -> Vector:
+    if target().has_half:
+        return x.to("bitcast", "half").to("fpext", "float")
+    bits = x.to("zext", "i32")
+    size = (bits & 0x7FFF) << 13
+    found = size.to("bitcast", "float") * 2.0**112
+    found = select(size >= 0x7C00 << 13, (size | 0x7F800000).to("bitcast", "float"), found)
+    sign = (bits & 0x8000) << 16
+    return (found.to("bitcast", "i32") | sign).to("bitcast", "float")
 
 
 def applied(entry: Entry, operands: list[Vector]) -> Vector:
