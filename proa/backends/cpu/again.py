@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from proa.backends.cpu.fuse import MOST_OPERANDS, MOST_STEPS, Draft, Unit, edge, is_same
+from proa.backends.cpu.draft import Draft, Unit
+from proa.backends.cpu.fuse import MOST_OPERANDS, MOST_STEPS, edge, is_same
 from proa.backends.cpu.kernel import is_reduction
 from proa.graph.graph import Step
 

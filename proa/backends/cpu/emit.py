@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+from proa.backends.cpu.access import Access
 from proa.backends.cpu.claims import (
     applied,
     memory_type,
@@ -19,6 +20,7 @@ from proa.backends.cpu.claims import (
     widened,
 )
 from proa.backends.cpu.kernel import BLOCK, LANES, entered, lane_dtype
+from proa.backends.cpu.odometer import Odometer
 from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, taken
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Body, Vector, select
@@ -28,7 +30,6 @@ from proa.graph.entry import Entry
 if TYPE_CHECKING:
     from proa.backends.cpu.loop import Loop
 
-MOST_AXES: Final = 64
 WORDS: Final = 7  # of a loop's table before the strides along the row
 
 
@@ -61,6 +62,7 @@ class _Emitter:
     def __init__(self, kernel: Loop, machine: Target) -> None:
         self.kernel = kernel
         self.body = Body(lanes_of(kernel, machine))
+        self.access = Access(self.body)
         self.group = group_of(kernel, machine)
         self.count = len(kernel.operands)
         self.memory = [kernel.dtype(i) for i in range(self.count)]
@@ -77,10 +79,6 @@ class _Emitter:
         at = self.body.set(f"getelementptr i64, ptr %table, i64 {index}")
         return self.body.set(f"load i64, ptr {at}")
 
-    def lower(self, a: str, b: str) -> str:
-        self.body.declare("llvm.smin.i64", "i64", ["i64", "i64"])
-        return self.body.set(f"call i64 @llvm.smin.i64(i64 {a}, i64 {b})")
-
     def function(self) -> list[str]:
         body, pointers = self.body, len(self.memory)
         body.label("entry")
@@ -89,11 +87,11 @@ class _Emitter:
         piece = body.set(f"urem i64 %tile, {pieces}")
         block = body.set(f"udiv i64 %tile, {pieces}")
         begin = body.set(f"mul i64 {piece}, {chunk}")
-        end = self.lower(body.set(f"add i64 {begin}, {chunk}"), size)
+        end = self.access.lower(body.set(f"add i64 {begin}, {chunk}"), size)
         first = body.set(f"mul i64 {block}, {rows}")
         inside = body.set(f"urem i64 {first}, {period}")
         whole = body.set(f"sub i64 {first}, {inside}")
-        last = self.lower(
+        last = self.access.lower(
             body.set(f"add i64 {first}, {rows}"), body.set(f"add i64 {whole}, {extent}")
         )
         padded = body.set(f"add i64 {size}, 63")
@@ -101,25 +99,20 @@ class _Emitter:
         body.line(f"  %begin = add i64 {begin}, 0")
         body.line(f"  %end = add i64 {end}, 0")
         body.line(f"  %piece = add i64 {piece}, 0")
-        body.line(f"  %counters = alloca [{MOST_AXES} x i64]")
         self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
-        starts = self._digits(axes, first)
+        walk = Odometer(body, pointers, WORDS + self.count, axes)
+        starts = walk.begin(first)
         if self.kernel.across:
-            self._fill(starts)
+            self._fill(walk, starts)
         some = body.set(f"icmp slt i64 {first}, {last}")
         body.line(f"  br i1 {some}, label %row, label %end.tile")
         before = body.here
-        body.label("row")
-        body.line(f"  %number = phi i64 [ {first}, %{before} ], [ %number.next, %again ]")
-        for k in range(pointers):
-            body.line(f"  %off{k} = phi i64 [ {starts[k]}, %{before} ], [ %next{k}, %again ]")
-        for k in range(pointers):
-            body.line(f"  %at{k} = getelementptr i8, ptr %p{k}, i64 %off{k}")
+        walk.rows(first, starts, before)
         self._still()
         for phase in range(self.kernel.analysis.phases):
             self._phase(phase)
         self._row_results()
-        self._advance(axes, last)
+        walk.advance(last)
         arguments = ", ".join(["ptr %table", "i64 %tile", "ptr %scratch"] + [
             f"ptr noalias %p{k}" if k >= self.count else f"ptr %p{k}" for k in range(pointers)
         ])  # fmt: skip
@@ -129,47 +122,10 @@ class _Emitter:
 
     # Where a tile begins.
 
-    def _digits(self, axes: str, first: str) -> list[str]:
-        """The first row as a number of digits, one an axis, and where it lies in each memory."""
-        body, pointers, before = self.body, len(self.memory), self.body.here
-        body.line("  br label %digits")
-        body.label("digits")
-        body.line(f"  %digit = phi i64 [ 0, %{before} ], [ %digit.next, %digits.body ]")
-        body.line(f"  %rest = phi i64 [ {first}, %{before} ], [ %rest.next, %digits.body ]")
-        for k in range(pointers):
-            body.line(f"  %start{k} = phi i64 [ 0, %{before} ], [ %start{k}.next, %digits.body ]")
-        body.line(f"  %digits.open = icmp slt i64 %digit, {axes}")
-        body.line("  br i1 %digits.open, label %digits.body, label %begun")
-        body.label("digits.body")
-        extent, strides = self._axis("%digit")
-        mine = body.set(f"urem i64 %rest, {extent}")
-        body.line(f"  %rest.next = udiv i64 %rest, {extent}")
-        counter = body.set("getelementptr i64, ptr %counters, i64 %digit")
-        body.line(f"  store i64 {mine}, ptr {counter}")
-        for k in range(pointers):
-            moved = body.set(f"mul i64 {mine}, {strides[k]}")
-            body.line(f"  %start{k}.next = add i64 %start{k}, {moved}")
-        body.line("  %digit.next = add i64 %digit, 1")
-        body.line("  br label %digits")
-        body.label("begun")
-        return [f"%start{k}" for k in range(pointers)]
-
-    def _axis(self, axis: str) -> tuple[str, list[str]]:
-        """The size of an outer axis, and every memory's stride along it."""
-        body, pointers = self.body, len(self.memory)
-        row = body.set(f"mul i64 {axis}, {1 + pointers}")
-        start = body.set(f"add i64 {row}, {WORDS + self.count}")
-        at = body.set(f"getelementptr i64, ptr %table, i64 {start}")
-        extent, strides = body.set(f"load i64, ptr {at}"), []
-        for k in range(pointers):
-            place = body.set(f"getelementptr i64, ptr {at}, i64 {1 + k}")
-            strides.append(body.set(f"load i64, ptr {place}"))
-        return extent, strides
-
-    def _fill(self, starts: list[str]) -> None:
+    def _fill(self, walk: Odometer, starts: list[str]) -> None:
         """16 lanes of each sum from column to column begin with what changes nothing."""
         body = self.body
-        _, strides = self._axis("0")
+        _, strides = walk.axis("0")
         for i, (result, pattern) in enumerate(self.kernel.results):
             entry = self.kernel.reduction(result)
             if entry is None or pattern != "+":
@@ -195,7 +151,7 @@ class _Emitter:
             body.line(f"  %f{k}.open = icmp slt i64 %f{k}, %end")
             body.line(f"  br i1 %f{k}.open, label %fill{k}.store, label %fill{k}.next")
             body.label(f"fill{k}.store")
-            self._write(f"%line{k}", value, [f"%f{k}"], self._masks(f"%f{k}", 1))
+            self.access.write(f"%line{k}", value, [f"%f{k}"], self.access.masks(f"%f{k}", 1))
             body.line(f"  %f{k}.next = add i64 %f{k}, {self.lanes}")
             body.line(f"  br label %fill{k}.vector")
             body.label(f"fill{k}.next")
@@ -208,12 +164,6 @@ class _Emitter:
     def _value(self, dtype: Dtype, names: list[str]) -> Vector:
         return widened(Vector(self.body, memory_type(dtype), names, signed(dtype)), dtype)
 
-    def _splat(self, kind: str, one: str) -> str:
-        body = self.body
-        wide, mask = body.wide(kind), body.wide("i32")
-        first = body.set(f"insertelement {wide} poison, {kind} {one}, i32 0")
-        return body.set(f"shufflevector {wide} {first}, {wide} poison, {mask} zeroinitializer")
-
     def _still(self) -> None:
         """What stands still along a row: once for the row."""
         body = self.body
@@ -221,9 +171,9 @@ class _Emitter:
             if pattern == "s":
                 kind = memory_type(dtype)
                 one = body.set(f"load {kind}, ptr %at{k}, align {dtype.itemsize}")
-                self.still[k] = self._value(dtype, [self._splat(kind, one)])
+                self.still[k] = self._value(dtype, [self.access.splat(kind, one)])
             elif pattern == "i0":
-                self.still[k] = Vector(body, "i64", [self._splat("i64", f"%off{k}")])
+                self.still[k] = Vector(body, "i64", [self.access.splat("i64", f"%off{k}")])
         self._once(0)
 
     def _once(self, phase: int) -> None:
@@ -243,43 +193,15 @@ class _Emitter:
         if pattern == "i1":
             return self._places(k, positions)
         if pattern == "g":
-            rows = [self._gather(k, p, m) for p, m in zip(positions, masks, strict=True)]
+            rows = [
+                self.access.gather(
+                    f"%at{k}", memory_type(dtype), p, m, self.steps[k], dtype.itemsize
+                )
+                for p, m in zip(positions, masks, strict=True)
+            ]
             return self._value(dtype, rows)
-        return self._value(dtype, self._read(f"%at{k}", memory_type(dtype), positions, masks,
+        return self._value(dtype, self.access.read(f"%at{k}", memory_type(dtype), positions, masks,
                                              dtype.itemsize))  # fmt: skip
-
-    def _read(
-        self, at: str, kind: str, positions: list[str], masks: list[str], align: int
-    ) -> list[str]:
-        body, wide, names = self.body, self.body.wide(kind), []
-        for position, mask in zip(positions, masks, strict=True):
-            place = body.set(f"getelementptr {kind}, ptr {at}, i64 {position}")
-            if not mask:
-                names.append(body.set(f"load {wide}, ptr {place}, align {align}"))
-                continue
-            name = f"llvm.masked.load.v{self.lanes}{_suffix(kind)}.p0"
-            body.declare(name, wide, ["ptr", body.wide("i1"), wide])
-            names.append(body.set(
-                f"call {wide} @{name}(ptr align {align} {place}, "
-                f"{body.wide('i1')} {mask}, {wide} zeroinitializer)"
-            ))  # fmt: skip
-        return names
-
-    def _write(self, at: str, value: Vector, positions: list[str], masks: list[str]) -> None:
-        body, kind = self.body, value.type
-        names = value.names * (len(positions) if len(value.names) == 1 else 1)
-        align = max(1, int(kind[1:]) // 8) if kind[0] == "i" else {"float": 4, "double": 8}[kind]
-        for name, position, mask in zip(names, positions, masks, strict=True):
-            place = body.set(f"getelementptr {kind}, ptr {at}, i64 {position}")
-            if not mask:
-                body.line(f"  store {value.wide} {name}, ptr {place}, align {align}")
-                continue
-            function = f"llvm.masked.store.v{self.lanes}{_suffix(kind)}.p0"
-            body.declare(function, "void", [value.wide, "ptr", body.wide("i1")])
-            body.line(
-                f"  call void @{function}({value.wide} {name}, ptr align {align} {place}, "
-                f"{body.wide('i1')} {mask})"
-            )
 
     def _places(self, k: int, positions: list[str]) -> Vector:
         """An operand's own positions, as int64."""
@@ -287,39 +209,10 @@ class _Emitter:
         names = []
         for position in positions:
             start = body.set(f"add i64 %off{k}, {position}")
-            names.append(body.set(f"add {wide} {self._splat('i64', start)}, {self._numbers()}"))
+            names.append(
+                body.set(f"add {wide} {self.access.splat('i64', start)}, {self.access.numbers()}")
+            )
         return Vector(body, "i64", names)
-
-    def _gather(self, k: int, position: str, mask: str) -> str:
-        dtype, body = self.kernel.operands[k][0], self.body
-        kind, wide = memory_type(dtype), body.wide(memory_type(dtype))
-        index, bits = body.wide("i64"), body.wide("i1")
-        start = body.set(f"mul i64 {position}, {self.steps[k]}")
-        at = body.set(f"getelementptr i8, ptr %at{k}, i64 {start}")
-        steps = self._splat("i64", self.steps[k])
-        offsets = body.set(f"mul {index} {steps}, {self._numbers()}")
-        places = body.set(f"getelementptr i8, ptr {at}, {index} {offsets}")
-        name = f"llvm.masked.gather.v{self.lanes}{_suffix(kind)}.v{self.lanes}p0"
-        body.declare(name, wide, [body.wide("ptr"), bits, wide])
-        return body.set(
-            f"call {wide} @{name}({body.wide('ptr')} align {dtype.itemsize} {places}, "
-            f"{bits} {mask or 'splat (i1 true)'}, {wide} zeroinitializer)"
-        )
-
-    def _numbers(self) -> str:
-        return "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
-
-    def _masks(self, position: str, count: int) -> list[str]:
-        """For each of `count` vectors from a position: the lanes before the end of the piece."""
-        body, ints = self.body, self.body.wide("i32")
-        missing = body.set(f"sub i64 %end, {position}")
-        short = body.set(f"trunc i64 {self.lower(missing, str(count * self.lanes))} to i32")
-        ends = self._splat("i32", short)
-        masks = []
-        for v in range(count):
-            numbers = [f"i32 {v * self.lanes + i}" for i in range(self.lanes)]
-            masks.append(body.set(f"icmp ult {ints} <{', '.join(numbers)}>, {ends}"))
-        return masks
 
     # One phase: a walk along the row.
 
@@ -354,16 +247,20 @@ class _Emitter:
             if number in self.kept and analysis.phase[number] == phase:
                 self._keep(number, values[number], positions)
         for i, (result, pattern) in enumerate(self.kernel.results):
-            k, entry = self.count + i, self.kernel.reduction(result)
+            k, sum_ = self.count + i, self.kernel.reduction(result)
             if phase != analysis.phase[result]:
                 continue
             if pattern == "u":
-                self._write(f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks)
-            elif entry is not None and pattern == "+":
-                new = taken(value(self.kernel.nodes[result - self.count][1][0]), entry)
-                names = self._read(f"%at{k}", new.type, positions, masks, self.memory[k].itemsize)
+                self.access.write(
+                    f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks
+                )
+            elif sum_ is not None and pattern == "+":
+                new = taken(value(self.kernel.nodes[result - self.count][1][0]), sum_)
+                names = self.access.read(
+                    f"%at{k}", new.type, positions, masks, self.memory[k].itemsize
+                )
                 old = Vector(self.body, new.type, names, new.signed)
-                self._write(f"%at{k}", joined(entry, old, new), positions, masks)
+                self.access.write(f"%at{k}", joined(sum_, old, new), positions, masks)
         for number, _ in self._sums(phase):
             value(self.kernel.nodes[number - self.count][1][0])
         return values
@@ -376,14 +273,16 @@ class _Emitter:
     def _keep(self, number: int, value: Vector, positions: list[str]) -> None:
         if value.type == "i1":
             value = value.to("zext", "i8")
-        self._write(self._kept_at(number), value, positions, [""] * len(positions))
+        self.access.write(self._kept_at(number), value, positions, [""] * len(positions))
 
     def _again(self, number: int, positions: list[str]) -> Vector:
         dtype = self.kernel.dtype(number)
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
-        names = self._read(self._kept_at(number), stored, positions, [""] * len(positions), align)
+        names = self.access.read(
+            self._kept_at(number), stored, positions, [""] * len(positions), align
+        )
         found = Vector(self.body, stored, names, signed(dtype))
         return found.differs(0) if kind == "i1" else found
 
@@ -403,9 +302,8 @@ class _Emitter:
             body.line(f"  %blocks{p} = phi i64 [ 0, %{before} ], [ %blocks{p}.n, %groups{p}.end ]")
         for names, kind, zero in zip(accs, types, start, strict=True):
             for n in names:
-                body.line(
-                    f"  {n} = phi {body.wide(kind)} [ {zero}, %{before} ], [ {n}.n, %groups{p}.end ]"
-                )
+                later = f"[ {n}.n, %groups{p}.end ]"
+                body.line(f"  {n} = phi {body.wide(kind)} [ {zero}, %{before} ], {later}")
         body.line(f"  %i{p}.next = add i64 %i{p}, {width}")
         body.line(f"  %i{p}.more = icmp sle i64 %i{p}.next, %end")
         body.line(f"  br i1 %i{p}.more, label %groups{p}.body, label %rest{p}")
@@ -485,7 +383,7 @@ class _Emitter:
         body.line(f"  %left{p} = icmp slt i64 %j{p}, %end")
         body.line(f"  br i1 %left{p}, label %rest{p}.body, label %after{p}")
         body.label(f"rest{p}.body")
-        masks = self._masks(f"%j{p}", step)
+        masks = self.access.masks(f"%j{p}", step)
         positions = [f"%j{p}"] + [
             body.set(f"add i64 %j{p}, {v * self.lanes}") for v in range(1, step)
         ]
@@ -540,7 +438,7 @@ class _Emitter:
                 k = self.count + [r for r, _ in self.kernel.results].index(number)
                 start = body.set(f"mul i64 %piece, {LANES}")
                 places = [body.set(f"add i64 {start}, {v * self.lanes}") for v in range(step)]
-                self._write(f"%at{k}", lanes, places, [""] * step)
+                self.access.write(f"%at{k}", lanes, places, [""] * step)
                 continue
             self.still[number] = halved(entry, lanes)
 
@@ -554,43 +452,6 @@ class _Emitter:
             value = narrowed(self.still[result], self.memory[k])
             one = body.set(f"extractelement {value.wide} {value.names[0]}, i32 0")
             body.line(f"  store {value.type} {one}, ptr %at{k}, align {self.memory[k].itemsize}")
-
-    # The walk.
-
-    def _advance(self, axes: str, last: str) -> None:
-        """The next row: the innermost outer axis first, carried over like digits."""
-        body, pointers, before = self.body, len(self.memory), self.body.here
-        body.line("  %number.next = add i64 %number, 1")
-        body.line(f"  %open = icmp slt i64 %number.next, {last}")
-        body.line("  br i1 %open, label %carry, label %end.tile")
-        body.label("carry")
-        body.line(f"  %axis = phi i64 [ 0, %{before} ], [ %axis.next, %wrap ]")
-        for k in range(pointers):
-            body.line(f"  %from{k} = phi i64 [ %off{k}, %{before} ], [ %back{k}, %wrap ]")
-        extent, strides = self._axis("%axis")
-        for k in range(pointers):
-            body.line(f"  %next{k} = add i64 %from{k}, {strides[k]}")
-        counter = body.set("getelementptr i64, ptr %counters, i64 %axis")
-        old = body.set(f"load i64, ptr {counter}")
-        new = body.set(f"add i64 {old}, 1")
-        inside = body.set(f"icmp slt i64 {new}, {extent}")
-        body.line(f"  br i1 {inside}, label %again, label %wrap")
-        body.label("again")
-        body.line(f"  store i64 {new}, ptr {counter}")
-        body.line("  br label %row")
-        body.label("wrap")
-        body.line(f"  store i64 0, ptr {counter}")
-        body.line("  %axis.next = add i64 %axis, 1")
-        for k in range(pointers):
-            span = body.set(f"mul i64 {extent}, {strides[k]}")
-            body.line(f"  %back{k} = sub i64 %next{k}, {span}")
-        body.line("  br label %carry")
-        body.label("end.tile")
-        body.line("  ret void")
-
-
-def _suffix(kind: str) -> str:
-    return {"float": "f32", "double": "f64"}.get(kind, kind)
 
 
 def emit(kernel: Loop, name: str, machine: Target) -> str:

@@ -35,9 +35,7 @@ class Run:
 
     __slots__ = ("bases", "arrays", "arena", "scratch", "places")
 
-    def __init__(
-        self, bases: Any, arrays: list[Any], raw: Any, scratch: int, places: int
-    ) -> None:
+    def __init__(self, bases: Any, arrays: list[Any], raw: Any, scratch: int, places: int) -> None:
         self.bases = bases
         self.arrays = arrays
         self.arena = raw
@@ -277,7 +275,10 @@ class CpuExecutable:
         return [(n, noted(run, by, seen[n])) for n, run in self._grouped(is_single=True)]
 
     def _admit(self) -> None:
-        """Results must fit into what is free; what the pool keeps is given up first."""
+        """Results must fit into what is free; what the pool keeps counts as free, and is given up
+        where its pieces have other sizes."""
+        if self.peak_bytes <= pool.bytes:
+            return
         try:
             guard(self.peak_bytes, self.program)
         except OutOfMemory:

@@ -26,7 +26,7 @@ BLOCK: Final = 256
 
 
 def is_reduction(entry: Entry) -> bool:
-    return entry.primitive.family.name == "reduction"
+    return bool(entry.primitive.family.name == "reduction")
 
 
 def is_across(entry: Entry) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, final
 
 from proa import dtypes
-from proa.backends.cpu.fuse import Draft
+from proa.backends.cpu.draft import Draft
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
 from proa.backends.cpu.loop import Loop

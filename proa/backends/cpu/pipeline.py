@@ -18,9 +18,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from proa.backends.cpu.again import again
+from proa.backends.cpu.draft import segments
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.executable import CpuExecutable
-from proa.backends.cpu.fuse import fuse, segments
+from proa.backends.cpu.fuse import fuse
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.nest import Nests, nest
 from proa.compile.program import Program
@@ -41,7 +42,8 @@ def objects(nests: Nests) -> Nests:
 
 
 PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
-    ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir), ("object", objects),
+    ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir),
+    ("object", objects),
 ]  # fmt: skip
 
 

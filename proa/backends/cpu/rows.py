@@ -7,7 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proa import dtypes
-from proa.backends.cpu.fuse import Unit, operand_maps
+from proa.backends.cpu.draft import Unit, operand_maps
 from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_across, is_reduction, lane_dtype
 from proa.backends.cpu.layout import Layout, contiguous
 from proa.backends.cpu.loop import Loop
@@ -292,7 +292,7 @@ def _join(
     parts = -(-columns // width)
     for (_, entry, slot), part in zip(sums, made, strict=True):
         nests.actions.append(Call(
-            Join(entry), ((part.memory, 0),), ((slot, 0),), (blocks, columns, width, parts),
+            Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts),
             outer * parts, 0, nests.step,
         ))  # fmt: skip
 
@@ -332,7 +332,7 @@ def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Res
     moved = sum(o.dtype.itemsize for o, (_, pattern) in pairs if pattern in ("u", "g"))
     moved += sum(r.dtype.itemsize for r in results if r.pattern == "u")
     cost = sum(entry.primitive.cost for entry, _ in kernel.nodes)
-    return max(moved / BYTES_NS, cost * COST_NS, 0.01)
+    return float(max(moved / BYTES_NS, cost * COST_NS, 0.01))
 
 
 class _Walk(NamedTuple):

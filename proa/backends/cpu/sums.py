@@ -222,7 +222,7 @@ def _adopted(body: Body, inner: Body) -> None:
 class Join:
     """Completes sums of which 16 lanes a block (or piece) are there.
 
-    Operand (outer, blocks, 16, columns), which is overwritten; result (outer, columns). Table:
+    Results: the lanes (outer, blocks, 16, columns), which are used up, and (outer, columns). Table:
     blocks, columns, columns a tile, tiles along the columns.
     """
 

@@ -1,0 +1,335 @@
+"""Products: `dot` planned as calls of kernels that serve every size and layout.
+
+Letters become axes: a batch, rows, columns, and what is summed. The kernels are `product_block`,
+and `product_row` where there is one row. Bits depend on nothing that is chosen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Final, NamedTuple, final
+
+from proa import dtypes
+from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.product_block import Product
+from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
+from proa.backends.cpu.product_row import Join, Row, strip_bytes
+from proa.backends.cpu.product_walk import TABLE
+from proa.backends.cpu.target import Target, target
+from proa.dtypes import Dtype
+from proa.graph.entry import Entry
+
+HELD: Final = frozenset({dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16})
+PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
+FEW: Final = 64  # rows, or columns, that an operand with more such axes is not packed for
+SMALL: Final = 128 << 10  # bytes of an operand that is read where it lies
+LITTLE: Final = 13_000  # vector instructions that one thread does sooner than two
+STRIP: Final = 8  # slivers, or panels, that are enough for a tile
+MOST_PANELS: Final = 64  # of a tile
+LONGEST: Final = 2048  # columns of a strip
+FEW_RESULTS: Final = 64 << 10  # for each core
+
+
+@final
+class Axis(NamedTuple):
+    """A letter, or letters that every operand runs through alike: size, steps in bytes of the
+    first operand, the second, and the result; 0 where the letter is not."""
+
+    size: int
+    a: int
+    b: int
+    c: int
+
+
+@final
+class Problem(NamedTuple):
+    """The axes of the batch, of the rows, of the columns, and of what is summed."""
+
+    batch: list[Axis]
+    rows: Axis
+    columns: Axis
+    depth: Axis
+
+    @property
+    def products(self) -> int:
+        return prod(x.size for x in self.batch)
+
+    @property
+    def work(self) -> int:
+        return self.products * self.rows.size * self.columns.size * max(1, self.depth.size)
+
+
+@final
+class Tiles(NamedTuple):
+    """What one tile holds: of the batch, rows, columns, steps along k; panels packed at once."""
+
+    batch: int
+    rows: int
+    columns: int
+    depth: int
+    panels: int
+
+
+def claims(entry: Entry) -> bool:
+    """Whether an entry is a product of floats."""
+    if entry.primitive.name != "dot" or any(s.is_named for s in entry.ins):
+        return False
+    held = {s.dtype for s in (*entry.ins, *entry.outs)}
+    return len(held) == 1 and held <= HELD and (dtypes.float16 not in held or target().has_half)
+
+
+def plan(nests: Any, step: int) -> None:
+    """Append the calls of one product."""
+    made, result = nests.draft.steps[step], nests.draft.first[step]
+    spec = nests.specs[result]
+    a, b, out = made.entry.params
+    operands = _Operands(nests, made.slots, (a, b), spec.dtype)
+    if spec.size == 0:
+        kernel = Product(spec.dtype, spec.dtype)
+        nests.actions.append(Call(kernel, ((result, 0),) * 2, ((result, 0),), (), 0, 0, step))
+        return
+    last = next((x for x in reversed(out) if operands.sizes[x] != 1), "")
+    if last and last not in b:
+        operands.swap()
+    ends = dict(zip(out, nests.layout(result).strides, strict=True))
+    problem = _problem(operands, ends, a)
+    nests.actions += _calls(operands, problem, step, result, target())
+
+
+@final
+class _Operands:
+    """Two operands, their letters, and where they lie."""
+
+    def __init__(
+        self, nests: Any, slots: tuple[int, ...], letters: tuple[str, str], dtype: Dtype
+    ) -> None:
+        self.nests = nests
+        self.letters = list(letters)
+        self.dtype = dtype
+        self.layouts = [nests.layout(s) for s in slots]
+        self.sizes: dict[str, int] = {}
+        for slot, names in zip(slots, letters, strict=True):
+            self.sizes |= zip(names, nests.specs[slot].shape, strict=True)
+
+    def swap(self) -> None:
+        self.letters.reverse()
+        self.layouts.reverse()
+
+    def pack(self, k: int, order: str) -> None:
+        """Lay an operand out anew, its letters in this order."""
+        old = self.layouts[k]
+        strides = dict(zip(self.letters[k], old.strides, strict=True))
+        shape = tuple([self.sizes[x] for x in order])
+        source = old._replace(strides=tuple([strides[x] for x in order]))
+        memory = self.nests.packed(source, shape, self.dtype)
+        steps, step = [], self.dtype.itemsize
+        for n in reversed(shape):
+            steps.append(step)
+            step *= n
+        self.letters[k] = order
+        self.layouts[k] = old._replace(root=memory, offset=0, strides=tuple(reversed(steps)))
+
+    def axes(self, letters: str, ends: dict[str, int]) -> list[Axis]:
+        """These letters, joined where they go on in each other."""
+        rows = [
+            dict(zip(names, layout.strides, strict=True))
+            for names, layout in zip(self.letters, self.layouts, strict=True)
+        ]
+        return _merged([
+            Axis(self.sizes[x], *[steps.get(x, 0) for steps in (*rows, ends)]) for x in letters
+        ])  # fmt: skip
+
+
+def _merged(axes: Sequence[Axis]) -> list[Axis]:
+    """Axes of size 1 dropped, neighbours that go on in each other joined."""
+    found: list[Axis] = []
+    for axis in axes:
+        if axis.size == 1:
+            continue
+        if found and all(x == y * axis.size for x, y in zip(found[-1][1:], axis[1:], strict=True)):
+            axis = Axis(found[-1].size * axis.size, *axis[1:])
+            found.pop()
+        found.append(axis)
+    return found
+
+
+def _problem(operands: _Operands, ends: dict[str, int], order: str) -> Problem:
+    """Letters as axes; those that are summed stand in `order`. Operands are packed if need be."""
+    a, b = operands.letters
+    size = operands.dtype.itemsize
+    both, rows, columns = ("".join(x for x in ends if (x in a, x in b) == k) for k in PLACES)
+    summed = "".join(x for x in order if x in a and x in b and x not in ends)
+    if any(operands.sizes[x] == 0 for x in summed):
+        depth = Axis(0, size, size, 0)
+    else:
+        for k, mine in enumerate((rows, columns)):
+            axes, inner = operands.axes(mine, ends), operands.axes(summed, ends)
+            if not _is_walked(k, axes, inner, size):
+                operands.pack(k, both + mine + summed)
+        depth = _largest(operands.axes(summed, ends), Axis(1, size, size, 0), 0)[0]
+    tall, loops = _largest(operands.axes(rows, ends), Axis(1, size, 0, 0), 0)
+    wide, more = _largest(operands.axes(columns, ends), Axis(1, 0, size, size), size)
+    return Problem([*operands.axes(both, ends), *loops, *more], tall, wide, depth)
+
+
+def _is_walked(k: int, axes: list[Axis], inner: list[Axis], size: int) -> bool:
+    """Whether operand k is read as it lies: one axis along k, most of the others in one, and unit
+    stride along one of these."""
+    if len(_merged([Axis(x.size, x[1 + k], 0, 0) for x in inner])) > 1:
+        return False
+    if not axes:
+        return True
+    chosen = _largest(axes, axes[0], size if k else 0)[0]
+    is_unit = not inner or size in (chosen[1 + k], inner[-1][1 + k])
+    return is_unit and (len(axes) == 1 or chosen.size >= FEW)
+
+
+def _largest(axes: list[Axis], otherwise: Axis, unit: int) -> tuple[Axis, list[Axis]]:
+    """The axis that the product runs along, that of unit stride in C if there is one; and those
+    that are walked like a batch."""
+    if not axes:
+        return otherwise, []
+    chosen = max(axes, key=lambda x: (x.c == unit, x.size))
+    return chosen, [x for x in axes if x is not chosen]
+
+
+def _caches(shape: Shape, machine: Target) -> tuple[int, int]:
+    """Panels, and columns, that are packed at once. Where a sliver stays in the first cache the
+    panels fill part of the second, and the columns part of the third; else columns the second."""
+    panels, share = 1, machine.l2_bytes * 3 // 4
+    if shape.keeps_sliver:
+        panels = max(1, machine.l2_bytes * 3 // 8 // shape.panel_bytes)
+        share = machine.l3_bytes // 4 // machine.cores
+    most = min(2048, share // (BLOCK * shape.itemsize)) // shape.columns * shape.columns
+    return panels, max(most, 4 * shape.columns)
+
+
+def _calls(
+    operands: _Operands, problem: Problem, step: int, result: int, machine: Target
+) -> list[Call]:
+    """One call; or, where K is long and C small, one for the blocks of K and one to add them."""
+    shape = shape_of(operands.dtype, machine)
+    tiles = _tiles(problem, shape, machine)
+    if tiles.depth >= problem.depth.size:
+        return [_call(operands, problem, tiles, shape, operands.dtype, (result, 0), 0, step)]
+    # The blocks lie one after the other, each in the order of the result.
+    wider = shape.itemsize // operands.dtype.itemsize
+    batch, rows, columns, depth = problem
+    apart = Problem(
+        [x._replace(c=x.c * wider) for x in batch], rows._replace(c=rows.c * wider),
+        columns._replace(c=columns.c * wider), depth,
+    )  # fmt: skip
+    size = problem.products * rows.size * columns.size
+    blocks, slab = -(-depth.size // tiles.depth), size * shape.itemsize
+    memory = operands.nests.temporary(blocks * slab)
+    made = dtypes.float64 if shape.itemsize == 8 else dtypes.float32
+    share = -(-size // (2 * machine.cores if size > LITTLE else 1))
+    return [
+        _call(operands, apart, tiles, shape, made, (memory, 0), slab, step),
+        Call(
+            Join(made, operands.dtype), ((memory, 0),), ((result, 0),),
+            (size, blocks, slab, share), -(-size // share), 0, step,
+        ),
+    ]  # fmt: skip
+
+
+def _call(
+    operands: _Operands, problem: Problem, tiles: Tiles, shape: Shape, made: Dtype,
+    goal: tuple[int, int], slab: int, step: int,
+) -> Call:  # fmt: skip
+    """The call that makes C of dtype `made`; a C for each part of K, where there is a slab."""
+    dtype, (batch, rows, columns, depth) = operands.dtype, problem
+    size, is_row = dtype.itemsize, rows.size == 1
+    # An operand may be of unit stride along both, or stand still along one.
+    along_a = depth.a == size and not (rows.a == size and rows.size > 1)
+    along_b = depth.b == size and not (columns.b == size and columns.size > 1)
+    tail = columns.size % shape.columns and not shape.has_masks
+    packs_a = size == 2 or (rows.size * depth.size * size > SMALL and columns.size > 64)
+    packs_b = (
+        size == 2 or along_b or bool(tail)
+        or (columns.size * depth.size * size > SMALL and rows.size > 48)
+    )  # fmt: skip
+    through = made.itemsize == 2 or columns.c != made.itemsize
+    if through:
+        tiles = tiles._replace(rows=min(tiles.rows, MOST_PANELS // 2 * shape.rows))
+    row_tiles, column_tiles = -(-rows.size // tiles.rows), -(-columns.size // tiles.columns)
+    depth_tiles = -(-depth.size // tiles.depth) if slab else 1
+    if is_row:
+        slivers = at = scratch = strip_bytes(tiles.columns, shape)
+    else:
+        slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
+        count = -(-tiles.columns // shape.columns) if packs_b else 0
+        at = slivers + count * shape.sliver_bytes
+        scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
+    words = {
+        "rows": rows.size, "columns": columns.size, "depth": depth.size,
+        "a_row": rows.a, "a_depth": depth.a, "b_depth": depth.b, "b_column": columns.b,
+        "c_row": rows.c, "c_column": columns.c,
+        "tile_rows": tiles.rows, "tile_columns": tiles.columns, "tile_depth": tiles.depth,
+        "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
+        "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
+        "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
+        "along_b": int(along_b), "block": tiles.panels * shape.rows, "slivers": slivers,
+        "through": at if through else 0, "axes": len(batch),
+    }  # fmt: skip
+    table = [words[name] for name in TABLE]
+    for axis in reversed(batch):
+        table += axis
+    count = row_tiles * column_tiles * depth_tiles * -(-problem.products // tiles.batch)
+    places = tuple([(x.root, x.offset) for x in operands.layouts])
+    kernel = Row(dtype, made) if is_row else Product(dtype, made)
+    return Call(kernel, places, (goal,), tuple(table), count, scratch, step)
+
+
+def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
+    """Tiles for all cores where there is work for more than one, and few, because each packs what
+    it needs; where there is much work a few for each core, so that one may fall behind."""
+    rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
+    count, cores = problem.products, machine.cores
+    is_row = rows == 1
+    # A row is as slow as memory: one step takes about as long as sixteen of a block.
+    parts = problem.work // (LITTLE * shape.lanes * (1 if is_row else 16))
+    fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
+    panels, most = _caches(shape, machine)
+    most = LONGEST if is_row else most
+    blocks = max(1, -(-depth // BLOCK))
+    size = rows * columns * count
+    whole = count * -(-columns // (STRIP * shape.columns)) * -(-rows // (STRIP * shape.rows))
+    few = min(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
+    if whole < fewest <= blocks and size <= few:
+        return Tiles(1, rows, _even(columns, most, shape.columns), BLOCK, panels)
+    down, across = 1, -(-columns // most)
+    if count * across < fewest:
+        down, across = _grid(problem, shape, fewest, across, cores)
+    wide = _even(columns, max(-(-columns // across), shape.columns), shape.columns)
+    tall = _even(rows, max(-(-rows // down), shape.rows), shape.rows)
+    if tall >= rows and wide >= columns:
+        return Tiles(max(1, count // fewest), rows, columns, depth, panels)
+    return Tiles(1, min(tall, MOST_PANELS * shape.rows), wide, depth, panels)
+
+
+def _grid(problem: Problem, shape: Shape, fewest: int, least: int, cores: int) -> tuple[int, int]:
+    """How many parts rows and columns are cut into: the cheapest way, where packing one element
+    takes about as long as a vector's worth of sums, and cores wait for the last tile."""
+    rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
+
+    def cost(grid: tuple[int, int]) -> int:
+        down, across = grid
+        tiles = problem.products * down * across
+        waits = -(-tiles // cores) * cores
+        packs = problem.products * shape.lanes * depth * (across * rows + down * columns)
+        return packs + problem.work * waits // tiles
+
+    grids = []
+    for across in range(least, least + fewest):
+        down = -(-fewest // (across * problem.products))
+        if down == 1 or down * shape.rows <= rows:
+            grids.append((down, across))
+    return min(grids, key=cost, default=(1, least))
+
+
+def _even(size: int, most: int, unit: int) -> int:
+    """Parts of at most about `most`, as many as needed, alike, in whole units."""
+    parts = -(-size // most)
+    return -(-size // (parts * unit)) * unit

@@ -1,0 +1,241 @@
+"""The kernels of products with one row, which are as fast as memory: and the joining of blocks.
+
+A tile is a strip of columns. Where rows of B are contiguous, eight of them stream past the strip,
+which lies in the first cache. Where columns are, squares of B are transposed in registers. Each
+column is one chain for each block of K, as in the micro-kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+from proa import dtypes
+from proa.backends.cpu.claims import memory_type, widened
+from proa.backends.cpu.product_code import Code
+from proa.backends.cpu.product_micro import BLOCK, Shape, loaded, shape_of, transposed
+from proa.backends.cpu.product_walk import ARGUMENTS, Part, Walk, operand, stored
+from proa.backends.cpu.target import Target
+from proa.backends.cpu.vector import Vector
+from proa.dtypes import Dtype
+
+STREAMS: Final = 8  # rows of B at once
+CHAINS: Final = 4  # vectors of columns at once, where squares are transposed
+RUN: Final = 4  # squares along k, one after the other
+
+
+@final
+class Row:
+    """The kernel of one row, by dtype of the operands and of the result."""
+
+    __slots__ = ("dtype", "result")
+
+    def __init__(self, dtype: Dtype, result: Dtype) -> None:
+        self.dtype = dtype
+        self.result = result
+
+    @property
+    def key(self) -> str:
+        return f"product row {self.dtype.name} {self.result.name}"
+
+    def ir(self, name: str, machine: Target) -> str:
+        code = _Driver(self.dtype, self.result, shape_of(self.dtype, machine)).code
+        text = code.function(name, ARGUMENTS, "")
+        return "\n".join([f'target triple = "{machine.triple}"', "", *text,
+                          *code.body.declared.values(), ""])  # fmt: skip
+
+
+def strip_bytes(columns: int, shape: Shape) -> int:
+    """Scratch of a tile: its sums, the sums of a block, and transposed squares."""
+    whole = -(-columns // shape.lanes) + CHAINS + 1
+    return (2 * whole + CHAINS * RUN * shape.lanes) * shape.lanes * shape.itemsize
+
+
+@final
+class _Driver:
+    """The walk of one tile of a call."""
+
+    def __init__(self, dtype: Dtype, result: Dtype, shape: Shape) -> None:
+        self.dtype = dtype
+        self.shape = shape
+        self.code = code = Code(shape.lanes)
+        self.wide = code.body.wide(shape.kind)
+        self.bytes = shape.lanes * shape.itemsize
+        self.walk = Walk(code)
+        self.word = self.walk.word
+        with self.walk.parts() as part:
+            self._part(part)
+            self.walk.finish(shape.kind, result, "%scratch", "0", part)
+
+    def _part(self, part: Part) -> None:
+        code, word, size = self.code, self.word, self.shape.itemsize
+        # Sums of the whole, of one block, and squares; sums are longer than the columns are.
+        room = code.add(code.mul(part.columns, size), (CHAINS + 1) * self.bytes)
+        room = code.set(f"and i64 {room}, {-self.bytes}")
+        block = code.at("%scratch", room)
+        squares = code.at(block, room)
+        along = code.compare("ne", word["along_b"], 0)
+        least = code.select(code.compare("sgt", part.depth, 0), part.depth, 1)
+        with code.loop(least, BLOCK, [("ptr", part.a), ("ptr", part.b)]) as loop:
+            a, b = loop.values
+            depth = code.minimum(BLOCK, code.sub(part.depth, loop.index))
+            is_first = code.compare("eq", loop.index, 0)
+            here = code.select(is_first, "%scratch", block, "ptr")
+            with code.when(along):
+                self._transposing(a, b, here, squares, part.columns, depth)
+            with code.unless(along):
+                self._streaming(a, b, here, part.columns, depth)
+            with code.unless(is_first), code.loop(part.columns, self.shape.lanes) as column:
+                shift = code.mul(column.index, size)
+                goal = code.at("%scratch", shift)
+                x = code.load(self.wide, goal, size)
+                y = code.load(self.wide, code.at(block, shift), size)
+                code.store(self.wide, code.set(f"fadd {self.wide} {x}, {y}"), goal, size)
+            loop.next = [
+                code.at(a, code.mul(word["a_depth"], BLOCK)),
+                code.at(b, code.mul(word["b_depth"], BLOCK)),
+            ]
+
+    def _number(self, pointer: str) -> str:
+        """A number of A, in all lanes."""
+        code, kind = self.code, memory_type(self.dtype)
+        one = code.splat(kind, code.load(kind, pointer, self.dtype.itemsize))
+        return widened(Vector(code.body, kind, [one]), self.dtype).names[0]
+
+    # Rows of B are contiguous.
+
+    def _streaming(self, a: str, b: str, goal: str, columns: str, depth: str) -> None:
+        code = self.code
+        with code.loop(columns, self.shape.lanes) as column:
+            place = code.at(goal, code.mul(column.index, self.shape.itemsize))
+            code.store(self.wide, "zeroinitializer", place, self.shape.itemsize)
+        with code.loop(code.sub(depth, STREAMS - 1), STREAMS) as some:
+            self._streams(a, b, goal, columns, some.index, STREAMS)
+        rest = code.sub(depth, some.index)
+        with code.loop(rest) as one:
+            self._streams(a, b, goal, columns, code.add(some.index, one.index), 1)
+
+    def _streams(self, a: str, b: str, goal: str, columns: str, k: str, count: int) -> None:
+        """`count` steps of every column's chain."""
+        code, word, lanes = self.code, self.word, self.shape.lanes
+        left, rows = [], []
+        for i in range(count):
+            at = code.add(k, i)
+            left.append(self._number(code.at(a, code.mul(at, word["a_depth"]))))
+            rows.append(code.at(b, code.mul(at, word["b_depth"])))
+
+        def step(column: str, mask: str) -> None:
+            place = code.at(goal, code.mul(column, self.shape.itemsize))
+            shift = code.mul(column, self.dtype.itemsize)
+            value = code.load(self.wide, place, self.shape.itemsize)
+            for x, row in zip(left, rows, strict=True):
+                y = loaded(code, self.dtype, code.at(row, shift), mask)
+                value = code.fma(self.shape.kind, x, y, value)
+            code.store(self.wide, value, place, self.shape.itemsize)
+
+        with code.loop(code.sub(columns, lanes - 1), lanes) as column:
+            step(column.index, "")
+        rest = code.sub(columns, column.index)
+        with code.when(code.compare("sgt", rest, 0)):
+            step(column.index, code.lanes_below(rest))
+
+    # Columns of B are contiguous.
+
+    def _transposing(
+        self, a: str, b: str, goal: str, squares: str, columns: str, depth: str
+    ) -> None:
+        """A few vectors of columns: some steps of each are transposed into scratch, then added to
+        the chains."""
+        code, word, lanes = self.code, self.word, self.shape.lanes
+        with code.loop(columns, CHAINS * lanes) as column:
+            width = code.minimum(CHAINS * lanes, code.sub(columns, column.index))
+            start = code.at(b, code.mul(column.index, word["b_column"]))
+            sums = [(self.wide, "zeroinitializer")] * CHAINS
+            with code.loop(depth, RUN * lanes, [("ptr", a), ("ptr", start), *sums]) as some:
+                left, right, *values = some.values
+                steps = code.minimum(RUN * lanes, code.sub(depth, some.index))
+                with code.loop(width, lanes) as square:
+                    rows = self._rows(right, square.index, width)
+                    place = code.at(squares, code.mul(square.index, self.shape.itemsize))
+                    with code.loop(steps, lanes) as run:
+                        self._square(rows, place, run.index, code.sub(steps, run.index))
+                carried = [("ptr", left), *[(self.wide, v) for v in values]]
+                with code.loop(steps, carried=carried) as one:
+                    place = code.at(squares, code.mul(one.index, CHAINS * self.bytes))
+                    x = self._number(one.values[0])
+                    one.next = [code.at(one.values[0], word["a_depth"])]
+                    for c, value in enumerate(one.values[1:]):
+                        y = code.load(self.wide, code.at(place, c * self.bytes), self.bytes)
+                        one.next.append(code.fma(self.shape.kind, x, y, value))
+                right = code.at(right, RUN * lanes * self.dtype.itemsize)
+                some.next = [one.values[0], right, *one.values[1:]]
+            for c, value in enumerate(some.values[2:]):
+                place = code.at(goal, code.mul(column.index, self.shape.itemsize), c * self.bytes)
+                code.store(self.wide, value, place, self.shape.itemsize)
+
+    def _rows(self, b: str, first: str, columns: str) -> list[str]:
+        """Where the columns of a square begin; those that are not there repeat the last one."""
+        code, step = self.code, self.word["b_column"]
+        found = [code.at(b, code.mul(first, step))]
+        left = code.sub(columns, first)
+        for i in range(1, self.shape.lanes):
+            more = code.select(code.compare("sgt", left, i), step, 0)
+            found.append(code.at(found[-1], more))
+        return found
+
+    def _square(self, rows: list[str], goal: str, k: str, left: str) -> None:
+        code, shape = self.code, self.shape
+        shift = code.mul(k, self.dtype.itemsize)
+        place = code.at(goal, code.mul(k, CHAINS * self.bytes))
+        whole = code.compare("sge", left, shape.lanes)
+        for choice, mask in ((code.when, ""), (code.unless, code.lanes_below(left))):
+            with choice(whole):
+                found = [loaded(code, self.dtype, code.at(r, shift), mask) for r in rows]
+                for i, value in enumerate(transposed(code, shape.kind, found)):
+                    here = code.at(place, i * CHAINS * self.bytes)
+                    code.store(self.wide, value, here, self.bytes)
+
+
+@final
+class Join:
+    """The kernel that adds the blocks of K, each a whole C of its own, in their order.
+
+    Its table: elements, blocks, bytes from one block to the next, elements of a tile."""
+
+    __slots__ = ("dtype", "result")
+
+    def __init__(self, dtype: Dtype, result: Dtype) -> None:
+        self.dtype = dtype
+        self.result = result
+
+    @property
+    def key(self) -> str:
+        return f"product join {self.dtype.name} {self.result.name}"
+
+    def ir(self, name: str, machine: Target) -> str:
+        double = self.dtype is dtypes.float64
+        kind, size = ("double", 8) if double else ("float", 4)
+        lanes = machine.vector_bytes // size
+        code = Code(lanes)
+        wide = code.body.wide(kind)
+        source, goal = operand(code, 0), operand(code, 1)
+        count, blocks, slab, share = (
+            code.load("i64", code.at("%call", 8 * (4 + i)), 8) for i in range(4)
+        )
+        start = code.mul("%tile", share)
+        mine = code.minimum(share, code.sub(count, start))
+        with code.loop(mine, lanes) as some:
+            at = code.add(start, some.index)
+            mask = code.lanes_below(code.sub(mine, some.index))
+            first = code.at(source, code.mul(at, size))
+            value = code.masked_load(kind, first, mask, size)
+            carried = [("ptr", code.at(first, slab)), (wide, value)]
+            with code.loop(code.sub(blocks, 1), carried=carried) as block:
+                place, total = block.values
+                other = code.masked_load(kind, place, mask, size)
+                block.next = [code.at(place, slab), code.set(f"fadd {wide} {total}, {other}")]
+            held = stored(code, kind, self.result, block.values[1])
+            place = code.at(goal, code.mul(at, self.result.itemsize))
+            code.masked_store(memory_type(self.result), held, place, mask, self.result.itemsize)
+        text = code.function(name, ARGUMENTS, "")
+        return "\n".join([f'target triple = "{machine.triple}"', "", *text,
+                          *code.body.declared.values(), ""])  # fmt: skip

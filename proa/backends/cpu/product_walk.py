@@ -1,0 +1,135 @@
+"""What the kernels of products share: the table of a call, where a tile lies, how C is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, final
+
+from proa import dtypes
+from proa.backends.cpu.claims import memory_type, narrowed, rounded
+from proa.backends.cpu.product_code import Code
+from proa.backends.cpu.vector import Vector
+from proa.dtypes import Dtype
+
+# Steps are in bytes. `slab`: of C from one part of the depth to the next, where each part has a C
+# of its own. `packs_a`, `packs_b`: whether an operand is packed; `along_a`, `along_b`: whether its
+# unit stride is along k. `block`: rows of A that are packed at once. `slivers`: where in scratch B
+# is packed; `through`: where C is made, or 0.
+TABLE: Final = (
+    "rows", "columns", "depth", "a_row", "a_depth", "b_depth", "b_column", "c_row", "c_column",
+    "tile_rows", "tile_columns", "tile_depth", "tile_batch", "row_tiles", "column_tiles",
+    "depth_tiles", "batch", "slab", "packs_a", "packs_b", "along_a", "along_b", "block", "slivers",
+    "through", "axes",
+)  # fmt: skip
+AXIS: Final = 4  # words of each axis of the batch, the last first: size, steps of A, B and C
+FIRST: Final = 6  # words before the table: where two operands and a result lie
+ARGUMENTS: Final = ("ptr %call", "ptr %bases", "i64 %tile", "ptr %scratch")
+
+
+def given(arguments: Sequence[str], values: Sequence[str | int]) -> str:
+    """Values as the arguments of a call."""
+    rows = zip(arguments, values, strict=True)
+    return ", ".join(f"{argument.split()[0]} {value}" for argument, value in rows)
+
+
+@final
+class Part:
+    """A block of C in one product of the batch, and the operands that it is made from."""
+
+    __slots__ = ("a", "b", "c", "rows", "columns", "depth")
+
+    def __init__(self, a: str, b: str, c: str, rows: str, columns: str, depth: str) -> None:
+        self.a = a
+        self.b = b
+        self.c = c
+        self.rows = rows
+        self.columns = columns
+        self.depth = depth
+
+
+@final
+class Walk:
+    """A call's words, and the walk over what one tile holds."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+        self.word = {
+            name: code.load("i64", code.at("%call", 8 * (FIRST + i)), 8)
+            for i, name in enumerate(TABLE)
+        }
+
+    @contextmanager
+    def parts(self) -> Iterator[Part]:
+        """What a tile does for each product of the batch that it holds."""
+        code, word = self.code, self.word
+        pointers = [operand(code, k) for k in range(3)]
+        rest, i = code.divided("%tile", word["row_tiles"])
+        rest, j = code.divided(rest, word["column_tiles"])
+        rest, k = code.divided(rest, word["depth_tiles"])
+        row, rows = self._span(i, "tile_rows", "rows")
+        column, columns = self._span(j, "tile_columns", "columns")
+        depth, depths = self._span(k, "tile_depth", "depth")
+        first, count = self._span(rest, "tile_batch", "batch")
+        with code.loop(count) as one:
+            a, b, c = self._batch(code.add(first, one.index), pointers)
+            a = code.at(a, code.mul(row, word["a_row"]), code.mul(depth, word["a_depth"]))
+            b = code.at(b, code.mul(column, word["b_column"]), code.mul(depth, word["b_depth"]))
+            c = code.at(c, code.mul(row, word["c_row"]), code.mul(column, word["c_column"]))
+            yield Part(a, b, code.at(c, code.mul(k, word["slab"])), rows, columns, depths)
+
+    def _span(self, i: str, step: str, end: str) -> tuple[str, str]:
+        """Where part i begins, and how long it is."""
+        code, word = self.code, self.word
+        start = code.mul(i, word[step])
+        return start, code.minimum(word[step], code.sub(word[end], start))
+
+    def _batch(self, index: str, pointers: list[str]) -> list[str]:
+        """Where the operands of one product of the batch lie; the last axis goes fastest."""
+        code = self.code
+        carried = [("i64", index), *[("ptr", p) for p in pointers]]
+        with code.loop(self.word["axes"], carried=carried) as loop:
+            rest, places = loop.values[0], loop.values[1:]
+            axis = code.at("%call", code.mul(loop.index, 8 * AXIS), 8 * (FIRST + len(TABLE)))
+            size, *steps = [code.load("i64", code.at(axis, 8 * i), 8) for i in range(AXIS)]
+            rest, i = code.divided(rest, size)
+            moved = [code.at(p, code.mul(i, s)) for p, s in zip(places, steps, strict=True)]
+            loop.next = [rest, *moved]
+        return loop.values[1:]
+
+    def finish(self, kind: str, dtype: Dtype, source: str, step: str, part: Part) -> None:
+        """What was made in scratch, rows `step` bytes apart, rounded to its dtype and put where it
+        lies."""
+        code, word = self.code, self.word
+        lanes, size = code.body.lanes, 8 if kind == "double" else 4
+        unit = code.compare("eq", word["c_column"], dtype.itemsize)
+        numbers = "<" + ", ".join(f"i64 {i}" for i in range(lanes)) + ">"
+        wide = code.body.wide("i64")
+        strides = code.set(f"mul {wide} {code.splat('i64', word['c_column'])}, {numbers}")
+        with code.loop(part.rows) as row, code.loop(part.columns, lanes) as column:
+            start = code.at(source, code.mul(row.index, step), code.mul(column.index, size))
+            goal = code.at(part.c, code.mul(row.index, word["c_row"]))
+            goal = code.at(goal, code.mul(column.index, word["c_column"]))
+            mask = code.lanes_below(code.sub(part.columns, column.index))
+            value = stored(code, kind, dtype, code.masked_load(kind, start, mask, size))
+            held, align = memory_type(dtype), dtype.itemsize
+            with code.when(unit):
+                code.masked_store(held, value, goal, mask, align)
+            with code.unless(unit):
+                places = code.set(f"getelementptr i8, ptr {goal}, {wide} {strides}")
+                code.masked_scatter(held, value, places, mask, align)
+
+
+def operand(code: Code, k: int) -> str:
+    """Where operand or result k of the call lies."""
+    number = code.load("i64", code.at("%call", 16 * k), 8)
+    offset = code.load("i64", code.at("%call", 16 * k + 8), 8)
+    base = code.load("ptr", code.at("%bases", code.mul(number, 8)), 8)
+    return code.at(base, offset)
+
+
+def stored(code: Code, kind: str, dtype: Dtype, value: str) -> str:
+    """A vector as it lies in memory: rounded, where its dtype is narrow."""
+    if dtype in (dtypes.float32, dtypes.float64):
+        return value
+    return narrowed(rounded(Vector(code.body, kind, [value]), dtype), dtype).names[0]
