@@ -74,7 +74,7 @@ def ours(x: Any, y: Any, letters: str) -> tuple[Callable[[], None], Any]:
     (result,) = executable(buffers, [(0, runs.append), *executable.actions])
     steps = [run for _, run in executable.actions]
 
-    def again(keep: Any = (executable, buffers)) -> None:
+    def again(alive: Any = (executable, buffers)) -> None:
         for step in steps:
             step(runs[0])
 

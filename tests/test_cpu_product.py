@@ -16,7 +16,8 @@ from proa import dtypes
 from proa.backends.cpu import product
 from proa.backends.cpu.product import claims, plan
 from proa.backends.cpu.product_block import Product
-from proa.backends.cpu.product_row import Join, Row
+from proa.backends.cpu.product_pair import Join, Pair
+from proa.backends.cpu.product_row import Row
 from proa.backends.cpu.target import Target, binding, find, foreign
 from proa.graph.spec import spec
 
@@ -346,6 +347,20 @@ def test_blocks_of_k_are_dealt_out_with_the_same_bits(dtype: Any, monkeypatch: A
         check(x, y, "mk,kn->nm", monkeypatch, machine)
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_two_vectors(dtype: Any, level: str, monkeypatch: Any) -> None:
+    skip_if_lacking(dtype, find(level))
+    for cores, k in ((1, 1536), (4, 1537), (3, 20 * 384), (2, 50_001)):
+        machine = find(level)._replace(cores=cores)
+        monkeypatch.setattr(product, "LITTLE", 10)
+        x, y = random((k,), dtype, 1), random((k,), dtype, 2)
+        kernels = prepared(x, y, "k,k->", machine, monkeypatch).actions
+        assert [type(c.kernel) for c in kernels] == [Pair, *[Row] * bool(k % 384), Join]
+        check(x, y, "k,k->", monkeypatch, machine)
+        check(x[None, ::-1], y[:, None], "mk,kn->mn", monkeypatch, machine)
+
+
 @pytest.mark.parametrize("dtype", [F32, F64, BF16], ids=str)
 def test_bits_of_any_tiling(dtype: Any, monkeypatch: Any) -> None:
     """Cores and caches choose tiles, packing and order; all give the same."""
@@ -406,7 +421,7 @@ def test_nan_and_infinity_stay_in_their_row(monkeypatch: Any) -> None:
 
 KERNELS = [Product(dtypes.float32, dtypes.float32), Product(dtypes.bfloat16, dtypes.float32),
            Row(dtypes.float64, dtypes.float64), Row(dtypes.float16, dtypes.float16),
-           Join(dtypes.float32, dtypes.bfloat16)]  # fmt: skip
+           Join(dtypes.float32, dtypes.bfloat16), Pair(dtypes.bfloat16, dtypes.float32)]  # fmt: skip
 FOREIGN = [("aarch64-unknown-linux-gnu", ""), ("riscv64-unknown-linux-gnu", "+m,+a,+f,+d"),
            ("loongarch64-unknown-linux-gnu", "")]  # fmt: skip
 

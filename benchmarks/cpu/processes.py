@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path.append(str(HERE.parent.parent))  # `common.py`; names here come first
 LIMIT: Final = 300
 CACHES: Final = ("PROA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")
 JAX_CACHE: Final = {

@@ -15,12 +15,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parent.parent))
+sys.path.append(str(HERE.parent.parent))  # `common.py`; names here come first
 LIMIT: Final = 900  # seconds of a process
 BOTH: Final = ("products", "small")  # rows that are measured on 1 thread too
 
@@ -102,28 +103,27 @@ def inside(given: argparse.Namespace) -> None:
 # The parent.
 
 
-def process(given: argparse.Namespace, row: str, threads: int, only: str | None) -> list[Any]:
-    """The lines of one row, measured in a process of its own."""
+def process(given: argparse.Namespace, row: str, threads: int, only: str | None) -> Iterator[Any]:
+    """The lines of one row, each as soon as a process of its own has measured it."""
     from harness import Line
 
     command = [sys.executable, str(HERE), row, "--inside", "--threads", str(threads)]
     command += ["--rounds", str(given.rounds), "--peers", given.peers]
     command += ["--only", only] if only else []
     env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
-    found = []
+    child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    limit = threading.Timer(LIMIT, child.kill)
+    limit.start()
     try:
-        done = subprocess.run(
-            command, env=env, stdout=subprocess.PIPE, text=True, timeout=LIMIT, check=False
-        )
-        out, code = done.stdout, str(done.returncode)
-    except subprocess.TimeoutExpired as error:
-        out, code = (error.stdout or b"").decode(), f"more than {LIMIT} s"
-    for text in out.splitlines():
-        if text.startswith("{"):
-            found.append(Line(**json.loads(text)))
-    if code != "0":
-        print(f"    {row}: its process ended with {code}", file=sys.stderr)
-    return found
+        for text in child.stdout or ():
+            if text.startswith("{"):
+                yield Line(**json.loads(text))
+        if child.wait():
+            print(f"    {row}: its process ended with {child.returncode}", file=sys.stderr)
+    finally:
+        limit.cancel()
+        child.kill()
+        child.wait()
 
 
 def alone(given: argparse.Namespace, row: str, threads: int, lines: list[Any]) -> None:
@@ -164,8 +164,9 @@ def main() -> None:
     for row in tables:
         both = row.partition(":")[0] in BOTH
         for threads in sorted({1, given.threads} if both else {given.threads}):
-            lines = process(given, row, threads, given.only)
+            lines: Iterable[Any] = process(given, row, threads, given.only)
             if given.alone:
+                lines = list(lines)
                 alone(given, row, threads, lines)
             for line in lines:
                 print_line(line)

@@ -35,6 +35,7 @@ SLACK: Final = 2.0
 NARROW: Final = ("float16", "bfloat16")
 # Families whose results are elements of their operands: nothing is rounded.
 PLACING: Final = frozenset({"movement", "opaque"})
+PRODUCTS: Final = frozenset({"contraction", "window"})
 
 
 class Judged(NamedTuple):
@@ -196,30 +197,19 @@ def _apart(a: Array, b: Array) -> Array:
 
 
 def _linearly(entry: Entry, operands: Sequence[Judged]) -> list[Array]:
-    """What is linear in each of some operands: on absolute values, the errors made as large as
-    these so that nothing cancels, and the difference made small again."""
+    """Of a product: errors with the other's absolute values, and with its errors. What is linear in
+    its operands together: of their errors, which never cancel."""
     linear = entry.primitive.linear
     mine = [linear == "all" or i in linear for i in range(len(operands))]
-    sizes = [
-        np.abs(o.value) if m and o.value.dtype.kind == "f" else o.value
-        for o, m in zip(operands, mine, strict=True)
-    ]
-    errors = [np.where(np.isfinite(o.error), o.error, 0.0) for o in operands]
-    largest = max([float(np.max(e, initial=0.0)) for e in errors])
     if any(m and o.value.dtype.kind != "f" for o, m in zip(operands, mine, strict=True)):
         return [np.full(v.shape, np.inf) for v in _run(entry, [o.value for o in operands])]
-    scale = 1.0 / largest if largest else 1.0
-    base = _run(entry, sizes)
-    more = _run(
-        entry, [s + e * scale if m else s for s, e, m in zip(sizes, errors, mine, strict=True)]
-    )
-    ones = [np.ones(s.shape) if m else s for s, m in zip(sizes, mine, strict=True)]
-    marks = [
-        o_ + np.isinf(o.error) if m else o_ for o_, o, m in zip(ones, operands, mine, strict=True)
-    ]
-    lost = [_apart(a, b) > 0 for a, b in zip(_run(entry, marks), _run(entry, ones), strict=True)]
-    gaps = [_apart(a, b) / scale for a, b in zip(more, base, strict=True)]
-    return [np.where(bad, np.inf, g * (1 + 1e-9)) for g, bad in zip(gaps, lost, strict=True)]
+    if entry.primitive.family.name in PRODUCTS:
+        (x, dx), (y, dy) = [(np.abs(o.value), o.error) for o in operands]
+        parts = [_run(entry, pair)[0] for pair in ((dx, y), (x, dy), (dx, dy))]
+        return [np.asarray(sum(parts))]
+    rows = zip(operands, mine, strict=True)
+    moved = _run(entry, [o.error if m else o.value for o, m in rows])
+    return [np.where(np.isnan(m), 0.0, m) for m in moved]  # what a gather puts in is known
 
 
 def _between_ends(entry: Entry, operands: Sequence[Judged], values: list[Array]) -> list[Array]:

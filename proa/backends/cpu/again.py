@@ -12,6 +12,7 @@ from typing import Final
 from proa.backends.cpu.draft import Draft, Unit
 from proa.backends.cpu.fuse import MOST_OPERANDS, MOST_STEPS, edge, is_same
 from proa.backends.cpu.kernel import is_reduction
+from proa.graph.entry import Entry
 from proa.graph.graph import Step
 
 KEPT: Final = 25  # elementary operations that take as long as to write an element and read it
@@ -36,7 +37,7 @@ def again(draft: Draft) -> Draft:
 
 def _take_over(draft: Draft, unit: Unit, maker: Unit, sources: list[int]) -> None:
     wanted = [s for s in sources if _is_full(maker, s) and s not in draft.outputs]
-    wanted = [s for s in wanted if not is_reduction(draft.entry(_step(draft, s)))]
+    wanted = [s for s in wanted if not _is_whole(draft.entry(_step(draft, s)))]
     if not wanted or maker.shape != unit.shape:
         return
     through = edge(draft, maker, unit)
@@ -45,7 +46,7 @@ def _take_over(draft: Draft, unit: Unit, maker: Unit, sources: list[int]) -> Non
     cone, leaves = _cone(draft, maker, wanted)
     mine = {draft.origins[s][0] for n in unit.steps for s in draft.steps[n].slots}
     mine -= set(unit.members)
-    kept = [s for s in leaves if s not in mine and _size(draft, s) == _size(draft, wanted[0])]
+    kept = [s for s in leaves if s not in mine and draft.specs[s].shape == unit.shape]
     cost = sum(draft.entry(n).primitive.cost for n in cone)
     if cost > KEPT * (len(wanted) - len(kept)) or len(cone) + len(unit.steps) > MOST_STEPS:
         return
@@ -54,14 +55,15 @@ def _take_over(draft: Draft, unit: Unit, maker: Unit, sources: list[int]) -> Non
     _clone(draft, unit, maker, cone)
 
 
+def _is_whole(entry: Entry) -> bool:
+    """Whether a value is never computed again: it needs more than the elements of its place."""
+    return is_reduction(entry) or entry.primitive.name == "random_bits"
+
+
 def _step(draft: Draft, slot: int) -> int:
     maker = draft.maker[slot]
     assert maker is not None
     return maker
-
-
-def _size(draft: Draft, slot: int) -> int:
-    return draft.specs[slot].size
 
 
 def _is_full(unit: Unit, slot: int) -> bool:
@@ -78,7 +80,7 @@ def _cone(draft: Draft, maker: Unit, wanted: list[int]) -> tuple[list[int], set[
     stack = list(wanted)
     while stack:
         slot = stack.pop()
-        if slot not in maker.members or is_reduction(draft.entry(_step(draft, slot))):
+        if slot not in maker.members or _is_whole(draft.entry(_step(draft, slot))):
             leaves.add(slot)
             continue
         step = _step(draft, slot)

@@ -232,6 +232,14 @@ def random_rule(index: Vector, key0: Vector, key1: Vector, draw: Vector, entry: 
     return select((index & 1).differs(0), second, first)
 
 
+GENERATED: Final[dict[str, Rule]] = {"iota": iota_rule, "random_bits": random_rule}
+
+
+def generated(entry: Entry) -> bool:
+    """Whether an entry is made of positions here."""
+    return entry.primitive.name in GENERATED and entry.out.dtype in HELD
+
+
 # Narrow floats: computed in float32, rounded at each node.
 
 
@@ -296,7 +304,8 @@ def _from_half(x: Vector) -> Vector:
 
 def applied(entry: Entry, operands: list[Vector]) -> Vector:
     """One node: its rule, and the rounding of its result."""
-    found = RULES[entry.primitive.name](*operands, entry)
+    name = entry.primitive.name
+    found = (RULES.get(name) or GENERATED[name])(*operands, entry)
     return (
         rounded(found, entry.out.dtype) if entry.out.dtype in NARROW and _rounds(entry) else found
     )

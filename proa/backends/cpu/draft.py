@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from typing import Any, Final, final
 
-from proa.backends.cpu.claims import claimed
+from proa.backends.cpu.claims import claimed, generated
 from proa.backends.cpu.kernel import is_across, is_reduction
 from proa.backends.cpu.sums import claimed_sum
 from proa.compile.program import Program
 from proa.graph.entry import Entry
 from proa.graph.graph import Step
 
-VIEWS: Final = frozenset({"reshape", "permute", "broadcast", "slice", "flip"})
+VIEWS: Final = frozenset({"reshape", "permute", "broadcast", "slice", "flip", "keep"})
 Map = tuple[Any, ...]  # for each axis of a value: the axis of another that it runs along, or None
 
 
@@ -149,12 +149,15 @@ def segments(program: Program) -> Draft:
                 found = tuple([inner[a] if a is not None else None for a in through])
                 draft.origins[first] = (source, found)
                 continue
-        draft.units[number] = Unit(
-            number, number, entry, first, claimed(entry) or claimed_sum(entry)
-        )
+        draft.units[number] = Unit(number, number, entry, first, is_loop(entry))
         draft.unit_of[number] = number
     draft.order = list(draft.units.values())
     return draft
+
+
+def is_loop(entry: Entry) -> bool:
+    """Whether a step is part of a loop: element by element, a reduction, or made of positions."""
+    return claimed(entry) or claimed_sum(entry) or generated(entry)
 
 
 def _map_of(entry: Entry) -> Map | None:
@@ -167,6 +170,8 @@ def _map_of(entry: Entry) -> Map | None:
             if source[i] == goal[a]:
                 found[a] = i
         return tuple(found)
+    if entry.primitive.name == "keep":
+        return tuple(range(len(goal)))
     if entry.primitive.name == "reshape":
         long = [i for i, n in enumerate(source) if n != 1]
         if [source[i] for i in long] != [n for n in goal if n != 1]:

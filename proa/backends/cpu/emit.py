@@ -34,9 +34,12 @@ WORDS: Final = 7  # of a loop's table before the strides along the row
 
 
 def lanes_of(kernel: Loop, machine: Target) -> int:
-    """Elements a vector: as many as fill a register with the widest dtype that takes part."""
+    """Elements a vector: as many as fill a register with the widest dtype that takes part. Wide
+    integers beside floats are indices: these take two registers, rather than floats half of one."""
     count = len(kernel.operands) + len(kernel.nodes)
-    widest = max(4, *[kernel.dtype(i).itemsize for i in range(count)])
+    types = [kernel.dtype(i) for i in range(count)]
+    floats = [d for d in types if d.is_float]
+    widest = max(4, *[d.itemsize for d in floats or types])
     return max(2, machine.vector_bytes // widest)
 
 

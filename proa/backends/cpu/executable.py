@@ -70,7 +70,8 @@ class CpuExecutable:
             if layout.root >= given and not is_copied
         )  # fmt: skip
         hosts = [s for a in nests.actions if type(a) in (Host, Copy) for s in _written(a)]
-        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])])
+        copied = [layout.root for _, layout, _, is_copied in self.outputs if is_copied]
+        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])], copied)
         host = set(hosts)
         self.made = [
             (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)

@@ -245,6 +245,8 @@ def edge(draft: Draft, producer: Unit, consumer: Unit) -> Map | None:
             source, inner = draft.origins[slot]
             if source not in producer.members:
                 continue
+            if draft.entry(step).primitive.name == "random_bits":
+                return None  # reads its state as a whole
             mine = consumer.frames[step]
             value = [
                 inner[along[a]] if a is not None and along[a] is not None else None for a in mine

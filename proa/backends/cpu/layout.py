@@ -38,6 +38,8 @@ def viewed(entry: Entry, of: Layout) -> Layout | None:
     source, goal = entry.ins[0], entry.outs[0]
     root, offset, strides = of
     name, params = entry.primitive.name, entry.params
+    if name == "keep":
+        return of
     if name == "permute":
         return Layout(root, offset, tuple([strides[a] for a in params[0]]))
     if name == "broadcast":

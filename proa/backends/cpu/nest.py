@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, final
 
 from proa import dtypes
 from proa.backends.cpu.draft import Draft
-from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
 from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.planners import planned
@@ -49,6 +49,7 @@ class Nests:
         self.actions: list[Any] = []
         self.layouts: dict[int, Layout] = {}
         self.temporaries: list[int] = []
+        self.beside: list[Kernel] = []  # kernels that other sizes would need
         self.step = 0
 
     def layout(self, slot: int) -> Layout:

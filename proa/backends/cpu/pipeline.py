@@ -38,6 +38,8 @@ def objects(nests: Nests) -> Nests:
     for action in nests.actions:
         if type(action) is Call and action.tiles:
             engine().find(action.kernel)
+    for kernel in nests.beside:
+        engine().find(kernel)
     return nests
 
 

@@ -37,8 +37,9 @@ def used(nests: Nests, action: Any) -> tuple[list[int], list[int]]:
     return [nests.layout(action.source).root], [action.result]
 
 
-def plan(nests: Nests, outside: Iterable[int]) -> Plan:
-    """`outside` are the memories that do not lie in the arena, in the order of their bases."""
+def plan(nests: Nests, outside: Iterable[int], read: Iterable[int] = ()) -> Plan:
+    """`outside` are the memories that do not lie in the arena, in the order of their bases; what
+    is in `read` is read after the last action."""
     bases = {memory: 1 + i for i, memory in enumerate(outside)}
     last: dict[int, int] = {}
     first: dict[int, int] = {}
@@ -50,6 +51,7 @@ def plan(nests: Nests, outside: Iterable[int]) -> Plan:
     for memory, number in last.items():
         if memory in bases:
             frees[number].append(bases[memory])
+    last.update(dict.fromkeys(read, len(nests.actions)))
     inside = [(first[m], last[m], nests.bytes_of(m), m) for m in first if m not in bases]
     offsets, size = _placed(inside)
     return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]))

@@ -1,7 +1,8 @@
 """Products: `dot` planned as calls of kernels that serve every size and layout.
 
 Letters become axes: a batch, rows, columns, and what is summed. The kernels are `product_block`,
-and `product_row` where there is one row. Bits depend on nothing that is chosen here.
+`product_row` where there is one row, and `product_pair` where blocks of K are made apart. Bits
+depend on nothing that is chosen here.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from math import prod
 from typing import Any, Final, NamedTuple, final
 
 from proa import dtypes
-from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.product_block import Product
 from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
-from proa.backends.cpu.product_row import Join, Row, strip_bytes
+from proa.backends.cpu.product_pair import Join, Pair
+from proa.backends.cpu.product_row import Row, strip_bytes
 from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
@@ -79,11 +81,20 @@ def claims(entry: Entry) -> bool:
     return len(held) == 1 and held <= HELD and (dtypes.float16 not in held or target().has_half)
 
 
+def family(dtype: Dtype) -> list[Kernel]:
+    """Every kernel that products of a dtype may need: which of them it is is a matter of sizes, so
+    all are there from the first product on."""
+    wide = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32
+    made: list[Kernel] = [k(dtype, d) for d in dict.fromkeys((dtype, wide)) for k in (Product, Row)]
+    return [*made, Pair(dtype, wide), Join(wide, dtype)]
+
+
 def plan(nests: Any, step: int) -> None:
     """Append the calls of one product."""
     made, result = nests.draft.steps[step], nests.draft.first[step]
     spec = nests.specs[result]
     a, b, out = made.entry.params
+    nests.beside += family(spec.dtype)
     operands = _Operands(nests, made.slots, (a, b), spec.dtype)
     if spec.size == 0:
         kernel = Product(spec.dtype, spec.dtype)
@@ -129,6 +140,10 @@ class _Operands:
             step *= n
         self.letters[k] = order
         self.layouts[k] = old._replace(root=memory, offset=0, strides=tuple(reversed(steps)))
+
+    def skip(self, nbytes: int) -> None:
+        """Go on so many bytes further in both."""
+        self.layouts = [x._replace(offset=x.offset + nbytes) for x in self.layouts]
 
     def axes(self, letters: str, ends: dict[str, int]) -> list[Axis]:
         """These letters, joined where they go on in each other."""
@@ -210,11 +225,15 @@ def _calls(
 ) -> list[Call]:
     """One call; or, where K is long and C small, one for the blocks of K and one to add them."""
     shape = shape_of(operands.dtype, machine)
+    unit, long = operands.dtype.itemsize, problem.depth
+    is_pair = problem.work == long.size >= 4 * BLOCK
+    if is_pair and long.a == long.b == unit:
+        return _pair(operands, problem, shape, step, result, machine)
     tiles = _tiles(problem, shape, machine)
     if tiles.depth >= problem.depth.size:
         return [_call(operands, problem, tiles, shape, operands.dtype, (result, 0), 0, step)]
     # The blocks lie one after the other, each in the order of the result.
-    wider = shape.itemsize // operands.dtype.itemsize
+    wider = shape.itemsize // unit
     batch, rows, columns, depth = problem
     apart = Problem(
         [x._replace(c=x.c * wider) for x in batch], rows._replace(c=rows.c * wider),
@@ -222,16 +241,50 @@ def _calls(
     )  # fmt: skip
     size = problem.products * rows.size * columns.size
     blocks, slab = -(-depth.size // tiles.depth), size * shape.itemsize
-    memory = operands.nests.temporary(blocks * slab)
-    made = dtypes.float64 if shape.itemsize == 8 else dtypes.float32
-    share = -(-size // (2 * machine.cores if size > LITTLE else 1))
-    return [
-        _call(operands, apart, tiles, shape, made, (memory, 0), slab, step),
-        Call(
-            Join(made, operands.dtype), ((memory, 0),), ((result, 0),),
-            (size, blocks, slab, share), -(-size // share), 0, step,
-        ),
-    ]  # fmt: skip
+    memory, made = operands.nests.temporary(blocks * slab), _made(shape)
+    call = _call(operands, apart, tiles, shape, made, (memory, 0), slab, step)
+    parts = 2 * machine.cores if size > LITTLE else 1
+    return [call, _join(operands, made, memory, result, (size, blocks, slab), parts, step)]
+
+
+def _made(shape: Shape) -> Dtype:
+    return dtypes.float64 if shape.itemsize == 8 else dtypes.float32
+
+
+def _join(
+    operands: _Operands, made: Dtype, memory: int, result: int, sizes: tuple[int, int, int],
+    parts: int, step: int,
+) -> Call:  # fmt: skip
+    """Adds blocks: how many numbers each has, how many there are, bytes from one to the next."""
+    share = -(-sizes[0] // parts)
+    kernel, count = Join(made, operands.dtype), -(-sizes[0] // share)
+    return Call(kernel, ((memory, 0),), ((result, 0),), (*sizes, share), count, 0, step)
+
+
+def _pair(
+    operands: _Operands, problem: Problem, shape: Shape, step: int, result: int, machine: Target
+) -> list[Call]:
+    """Two vectors: whole blocks of K side by side, and what is left as a row of one column."""
+    depth, made, dtype = problem.depth, _made(shape), operands.dtype
+    whole, blocks = depth.size // BLOCK, -(-depth.size // BLOCK)
+    memory = operands.nests.temporary(blocks * shape.itemsize)
+    places = tuple([(x.root, x.offset) for x in operands.layouts])
+    parts = 1 if depth.size < 8 * LITTLE else machine.cores
+    share = -(-whole // (parts * shape.lanes)) * shape.lanes
+    calls = [
+        Call(Pair(dtype, made), places, ((memory, 0),), (whole, share), -(-whole // share), 0, step)
+    ]
+    if blocks > whole:
+        rest = depth.size - whole * BLOCK
+        size = made.itemsize
+        operands.skip(whole * BLOCK * dtype.itemsize)
+        last = Problem(
+            [], problem.rows, problem.columns._replace(c=size), depth._replace(size=rest)
+        )
+        tiles = Tiles(1, 1, 1, rest, 1)
+        calls.append(_call(operands, last, tiles, shape, made, (memory, whole * size), 0, step))
+    sizes = (1, blocks, shape.itemsize)
+    return [*calls, _join(operands, made, memory, result, sizes, 1, step)]
 
 
 def _call(

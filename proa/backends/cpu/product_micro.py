@@ -7,6 +7,7 @@ B two vectors for each k. What is packed beyond the end of an operand is never s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple, final
 
 from proa import dtypes
@@ -209,38 +210,42 @@ def _constant_mask(lanes: int, count: int) -> str:
 
 def _pack_along(code: Code, shape: Shape, dtype: Dtype, width: int) -> None:
     """Squares are transposed in registers. Rows that are not there repeat the first one."""
-    lanes, size = shape.lanes, shape.itemsize
-    parts = [list(range(i, min(i + lanes, width))) for i in range(0, width, lanes)]
+    lanes = shape.lanes
+    parts = [range(i, min(i + lanes, width)) for i in range(0, width, lanes)]
+    # Where a store runs over its k, all of that k must be stored before the next.
     together = [parts] if width % lanes else [[part] for part in parts]
     whole = code.sub("%depth", lanes - 1)
     for group in together:
         rows = {}
         for r in [r for part in group for r in part]:
             there = code.compare("slt", r, "%count")
-            step = code.select(there, code.mul("%stride", r), 0)
-            rows[r] = code.at("%from", step)
-
-        def step(
-            k: str, goal: str, mask: str, group: list[list[int]] = group,
-            rows: dict[int, str] = rows,
-        ) -> None:  # fmt: skip
-            offset = code.mul(k, dtype.itemsize)
-            columns = []
-            for part in group:
-                found = [loaded(code, dtype, code.at(rows[r], offset), mask) for r in part]
-                found += ["zeroinitializer"] * (lanes - len(part))
-                columns.append(transposed(code, shape.kind, found))
-            for i in range(lanes):
-                for part, column in zip(group, columns, strict=True):
-                    place = code.at(goal, (i * width + part[0]) * size)
-                    code.store(code.body.wide(shape.kind), column[i], place, size)
-
+            rows[r] = code.at("%from", code.select(there, code.mul("%stride", r), 0))
         with code.loop(whole, lanes, [("ptr", "%to")]) as loop:
-            step(loop.index, loop.values[0], "")
-            loop.next = [code.at(loop.values[0], lanes * width * size)]
-        rest = code.sub("%depth", loop.index)
+            goal = loop.values[0]
+            _squares(code, shape, dtype, width, group, rows, loop.index, goal, "")
+            loop.next = [code.at(goal, lanes * width * shape.itemsize)]
+        rest, goal = code.sub("%depth", loop.index), loop.values[0]
         with code.when(code.compare("sgt", rest, 0)):
-            step(loop.index, loop.values[0], code.lanes_below(rest))
+            mask = code.lanes_below(rest)
+            _squares(code, shape, dtype, width, group, rows, loop.index, goal, mask)
+
+
+def _squares(
+    code: Code, shape: Shape, dtype: Dtype, width: int, group: Sequence[range],
+    rows: dict[int, str], k: str, goal: str, mask: str,
+) -> None:  # fmt: skip
+    """As many steps along k as a vector has lanes."""
+    lanes, size = shape.lanes, shape.itemsize
+    offset = code.mul(k, dtype.itemsize)
+    columns = []
+    for part in group:
+        found = [loaded(code, dtype, code.at(rows[r], offset), mask) for r in part]
+        found += ["zeroinitializer"] * (lanes - len(part))
+        columns.append(transposed(code, shape.kind, found))
+    for i in range(lanes):
+        for part, column in zip(group, columns, strict=True):
+            place = code.at(goal, (i * width + part[0]) * size)
+            code.store(code.body.wide(shape.kind), column[i], place, size)
 
 
 def transposed(code: Code, kind: str, rows: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The kernels of products with one row, which are as fast as memory: and the joining of blocks.
+"""The kernel of products with one row, which are as slow as memory.
 
 A tile is a strip of columns. Where rows of B are contiguous, eight of them stream past the strip,
 which lies in the first cache. Where columns are, squares of B are transposed in registers. Each
@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from proa import dtypes
 from proa.backends.cpu.claims import memory_type, widened
 from proa.backends.cpu.product_code import Code
 from proa.backends.cpu.product_micro import BLOCK, Shape, loaded, shape_of, transposed
-from proa.backends.cpu.product_walk import ARGUMENTS, Part, Walk, operand, stored
+from proa.backends.cpu.product_walk import Part, Walk, module
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Vector
 from proa.dtypes import Dtype
@@ -39,15 +38,23 @@ class Row:
 
     def ir(self, name: str, machine: Target) -> str:
         code = _Driver(self.dtype, self.result, shape_of(self.dtype, machine)).code
-        text = code.function(name, ARGUMENTS, "")
-        return "\n".join([f'target triple = "{machine.triple}"', "", *text,
-                          *code.body.declared.values(), ""])  # fmt: skip
+        return module(code, name, machine)
 
 
 def strip_bytes(columns: int, shape: Shape) -> int:
     """Scratch of a tile: its sums, the sums of a block, and transposed squares."""
     whole = -(-columns // shape.lanes) + CHAINS + 1
     return (2 * whole + CHAINS * RUN * shape.lanes) * shape.lanes * shape.itemsize
+
+
+def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
+    """Where as many columns as there are lanes begin; what is not there repeats the last one."""
+    found = [code.at(b, code.mul(first, step))]
+    left = code.sub(count, first)
+    for i in range(1, code.body.lanes):
+        more = code.select(code.compare("sgt", left, i), step, 0)
+        found.append(code.at(found[-1], more))
+    return found
 
 
 @final
@@ -154,7 +161,7 @@ class _Driver:
                 left, right, *values = some.values
                 steps = code.minimum(RUN * lanes, code.sub(depth, some.index))
                 with code.loop(width, lanes) as square:
-                    rows = self._rows(right, square.index, width)
+                    rows = columns_from(code, right, square.index, width, word["b_column"])
                     place = code.at(squares, code.mul(square.index, self.shape.itemsize))
                     with code.loop(steps, lanes) as run:
                         self._square(rows, place, run.index, code.sub(steps, run.index))
@@ -172,16 +179,6 @@ class _Driver:
                 place = code.at(goal, code.mul(column.index, self.shape.itemsize), c * self.bytes)
                 code.store(self.wide, value, place, self.shape.itemsize)
 
-    def _rows(self, b: str, first: str, columns: str) -> list[str]:
-        """Where the columns of a square begin; those that are not there repeat the last one."""
-        code, step = self.code, self.word["b_column"]
-        found = [code.at(b, code.mul(first, step))]
-        left = code.sub(columns, first)
-        for i in range(1, self.shape.lanes):
-            more = code.select(code.compare("sgt", left, i), step, 0)
-            found.append(code.at(found[-1], more))
-        return found
-
     def _square(self, rows: list[str], goal: str, k: str, left: str) -> None:
         code, shape = self.code, self.shape
         shift = code.mul(k, self.dtype.itemsize)
@@ -193,49 +190,3 @@ class _Driver:
                 for i, value in enumerate(transposed(code, shape.kind, found)):
                     here = code.at(place, i * CHAINS * self.bytes)
                     code.store(self.wide, value, here, self.bytes)
-
-
-@final
-class Join:
-    """The kernel that adds the blocks of K, each a whole C of its own, in their order.
-
-    Its table: elements, blocks, bytes from one block to the next, elements of a tile."""
-
-    __slots__ = ("dtype", "result")
-
-    def __init__(self, dtype: Dtype, result: Dtype) -> None:
-        self.dtype = dtype
-        self.result = result
-
-    @property
-    def key(self) -> str:
-        return f"product join {self.dtype.name} {self.result.name}"
-
-    def ir(self, name: str, machine: Target) -> str:
-        double = self.dtype is dtypes.float64
-        kind, size = ("double", 8) if double else ("float", 4)
-        lanes = machine.vector_bytes // size
-        code = Code(lanes)
-        wide = code.body.wide(kind)
-        source, goal = operand(code, 0), operand(code, 1)
-        count, blocks, slab, share = (
-            code.load("i64", code.at("%call", 8 * (4 + i)), 8) for i in range(4)
-        )
-        start = code.mul("%tile", share)
-        mine = code.minimum(share, code.sub(count, start))
-        with code.loop(mine, lanes) as some:
-            at = code.add(start, some.index)
-            mask = code.lanes_below(code.sub(mine, some.index))
-            first = code.at(source, code.mul(at, size))
-            value = code.masked_load(kind, first, mask, size)
-            carried = [("ptr", code.at(first, slab)), (wide, value)]
-            with code.loop(code.sub(blocks, 1), carried=carried) as block:
-                place, total = block.values
-                other = code.masked_load(kind, place, mask, size)
-                block.next = [code.at(place, slab), code.set(f"fadd {wide} {total}, {other}")]
-            held = stored(code, kind, self.result, block.values[1])
-            place = code.at(goal, code.mul(at, self.result.itemsize))
-            code.masked_store(memory_type(self.result), held, place, mask, self.result.itemsize)
-        text = code.function(name, ARGUMENTS, "")
-        return "\n".join([f'target triple = "{machine.triple}"', "", *text,
-                          *code.body.declared.values(), ""])  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Final, final
 from proa import dtypes
 from proa.backends.cpu.claims import memory_type, narrowed, rounded
 from proa.backends.cpu.product_code import Code
+from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Vector
 from proa.dtypes import Dtype
 
@@ -118,6 +119,13 @@ class Walk:
             with code.unless(unit):
                 places = code.set(f"getelementptr i8, ptr {goal}, {wide} {strides}")
                 code.masked_scatter(held, value, places, mask, align)
+
+
+def module(code: Code, name: str, machine: Target) -> str:
+    """A module of one kernel, when its instructions are written."""
+    text = code.function(name, ARGUMENTS, "")
+    head = f'target triple = "{machine.triple}"'
+    return "\n".join([head, "", *text, *code.body.declared.values(), ""])
 
 
 def operand(code: Code, k: int) -> str:

@@ -276,7 +276,7 @@ def _blocks(
         axes = [(m, [*s, f]) for (m, s), f in zip(axes, far, strict=True)]
     kernel = _loop(operands, nodes, [*results, *made], steps)
     chunk = max(n, 1) if reduced else COLUMN_BYTES // max([r.dtype.itemsize for r in made])
-    pieces = -(-n // chunk)
+    pieces = 1 if reduced else -(-n // chunk)  # the sum of a row of nothing is written too
     walk = _Walk(n, BLOCK, chunk, pieces, blocks * BLOCK, count)
     tiles, every = outer * blocks * pieces, [*results, *made]
     call = _called(kernel, operands, every, walk, steps, axes, tiles, nests.step)
