@@ -595,10 +595,11 @@ def same(a: Any, b: Any) -> bool:
         return bool(np.array_equal(a, b))
     if a.dtype.kind == "c":
         return same(a.real, b.real) and same(a.imag, b.imag)
-    nan = np.isnan(a.astype(np.float64))
-    return bool(np.array_equal(nan, np.isnan(b.astype(np.float64)))) and _bits(a, nan) == _bits(
-        b, nan
-    )
+    with np.errstate(all="ignore"):
+        nan, other = (np.isnan(x.astype(np.float64)) for x in (a, b))
+        if not np.array_equal(nan, other):
+            return False
+        return _bits(a, nan) == _bits(b, nan)
 
 
 def _bits(a: Any, nan: Any) -> bytes:

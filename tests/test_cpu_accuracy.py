@@ -168,6 +168,14 @@ def edges(dtype: Any) -> Any:
     return np.concatenate([near, -near])
 
 
+# The worst that longer searches found.
+KNOWN = {
+    "expm1": "0x1.6b54645a4de20p-2", "tanh": "-0x1.4279382fae99bp-1", "cos": "0x1.2cc32f487d1dep+1",
+    "erf": "-0x1.e17d031ee57c4p-1", "sin": "-0x1.5862f243f806fp+9", "log": "0x1.69f12dfb7c55dp-1",
+    "log1p": "-0x1.2d407f9d1b8eep-2",
+}  # fmt: skip
+
+
 def hard(name: str, n: int) -> tuple[Any, ...]:
     """float64: close to multiples of pi / 2 for circular functions, where logarithms vanish, where
     results become denormal or infinite, and edges."""
@@ -184,6 +192,8 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
         x.append(np.array([6381956970095103.0 * 2.0**797]))  # the closest of all
     else:
         x.append(rng.integers(0, 2**63, n // 2, np.uint64).view(np.float64))
+    if name in KNOWN:
+        x.append(np.array([float.fromhex(KNOWN[name])]))
     found = np.concatenate(x)
     if name in ("log", "sqrt", "rsqrt", "pow"):
         found = np.abs(found)

@@ -269,8 +269,11 @@ def _sum_error(entry: Entry, operands: Sequence[Judged], of: Spec) -> Array:
     (total,) = _run(entry, sizes)
     terms = max([o.value.size for o in operands])
     judged = 2.0 if of.dtype.name == "float64" else 1.0
+    limit = float(dtypes.finfo(dtypes.float32 if unit != eps else of.dtype).max)
+    beyond = np.isfinite(total) & (total > limit)  # on the way, if not at the end
     total = np.where(np.isfinite(total), total, 0.0)
-    return (terms * unit * judged + (eps if unit != eps else 0.0)) * total
+    error = (terms * unit * judged + (eps if unit != eps else 0.0)) * total
+    return np.where(beyond, np.inf, error)
 
 
 # Verdicts.

@@ -11,7 +11,7 @@ import numpy as np
 from proa.backends.cpu import checked
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
-from proa.backends.cpu.layout import Layout, is_contiguous
+from proa.backends.cpu.layout import Layout, fresh, is_contiguous
 from proa.backends.cpu.memory import ALIGNMENT, address_of, allocate, arena, pool
 from proa.backends.cpu.nest import Copy, Host, Nests
 from proa.backends.cpu.plan import plan
@@ -26,6 +26,7 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
 
+MOST_NUMBERS: Final = 256
 FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kept
 
 
@@ -53,7 +54,7 @@ class CpuExecutable:
 
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs")  # fmt: skip
+                 "template", "inputs", "numbers")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any) -> None:
         graph = nests.draft.program.graph
@@ -63,19 +64,21 @@ class CpuExecutable:
         self.specs = nests.specs
         self.constants = [_solid(c.array) for c in graph.constants]
         self.inputs = len(graph.inputs)
+        self.numbers: dict[Any, tuple[Any, int]] = {}
         self.outputs = [self._output(o) for o in graph.outputs]
         given = self.inputs + len(self.constants)
-        whole = dict.fromkeys(
-            layout.root for slot, layout, _, is_copied in self.outputs
+        whole = {
+            layout.root: of for slot, layout, of, is_copied in self.outputs
             if layout.root >= given and not is_copied
-        )  # fmt: skip
+        }  # fmt: skip
         hosts = [s for a in nests.actions if type(a) in (Host, Copy) for s in _written(a)]
         copied = [layout.root for _, layout, _, is_copied in self.outputs if is_copied]
         self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])], copied)
         host = set(hosts)
         self.made = [
             (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)
-            for s in whole if s not in host for o in [self.specs[s]]
+            for s, of in whole.items() if s not in host
+            for o in [self.specs[s] if s < len(self.specs) else of]
         ]  # fmt: skip
         self._lay()
         self.actions = self._grouped()
@@ -236,6 +239,8 @@ class CpuExecutable:
     def _output(self, slot: int) -> tuple[int, Layout, Spec, bool]:
         """Slot, layout, spec, and whether it is a view of an input or of a part of a result."""
         layout, of = self.nests.layout(slot), self.specs[slot]
+        if slot in self.nests.laid:
+            return slot, fresh(self.nests.laid[slot], of), of, False
         whole = is_contiguous(layout, of) and of.nbytes == self.specs[layout.root].nbytes
         is_input = layout.root < self.program.graph.first_step_slot
         return slot, layout, of, layout.root != slot and (not whole or is_input)
@@ -244,11 +249,13 @@ class CpuExecutable:
 
     def __call__(self, buffers: Sequence[Any], actions: Actions | None = None) -> list[Any]:
         self._admit()
-        graph = self.program.graph
         bases = self.template[:]
         arrays: list[Any] = [None] * len(bases)
-        for i, (buffer, of) in enumerate(zip(buffers, graph.inputs, strict=True), 1):
-            arrays[i], bases[i] = _loaded(buffer, of.spec)
+        for i, buffer in enumerate(buffers, 1):
+            if type(buffer) is self.buffer:
+                arrays[i], bases[i] = buffer.array, buffer.address
+            else:
+                arrays[i], bases[i] = self._number(i, buffer)
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
         raw, scratch = None, 0
         size, places = self.plan.arena, threads().count
@@ -307,6 +314,19 @@ class CpuExecutable:
         given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
         return message(step.entry.primitive.name, given, f"a result, but: {error}")
 
+    def _number(self, place: int, number: Any) -> tuple[Any, int]:
+        """A Python number for a scalar input, as an array; those of the last runs are kept."""
+        key = place, type(number), number
+        found = self.numbers.get(key) if number else None  # 0.0 equals -0.0
+        if found is None:
+            dtype = self.program.graph.inputs[place - 1].spec.dtype
+            array = np.asarray(number).astype(dtype.numpy)
+            found = array, address_of(array)
+            if len(self.numbers) >= MOST_NUMBERS:
+                self.numbers.clear()
+            self.numbers[key] = found
+        return found
+
     def _stored(self, run: Run, slot: int, layout: Layout, of: Spec, is_copied: bool) -> Any:
         """An output owns its memory: a view, or a part of something larger, is copied."""
         if is_copied:
@@ -314,7 +334,7 @@ class CpuExecutable:
             return self.buffer(array, of, address_of(array))
         base = self.plan.bases[layout.root]
         array, address = run.arrays[base], run.bases[base]
-        if layout.root != slot:
+        if array.shape != of.shape:
             array = viewed(array, layout, of)
         return self.buffer(array, of, address)
 
@@ -326,15 +346,6 @@ def _written(action: Any) -> tuple[int, ...]:
 def _solid(array: Any) -> Any:
     array = np.asarray(array)
     return array if array.flags.c_contiguous else np.array(array, order="C")
-
-
-def _loaded(buffer: Any, spec: Spec) -> tuple[Any, int]:
-    """The array and address of a buffer, or of a Python number for a scalar input."""
-    address = getattr(buffer, "address", None)
-    if address is not None:
-        return buffer.array, address
-    array = np.asarray(buffer).astype(spec.dtype.numpy)
-    return array, address_of(array)
 
 
 def viewed(root: Any, layout: Layout, of: Spec) -> Any:

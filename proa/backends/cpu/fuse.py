@@ -222,7 +222,9 @@ def _is_row_level(producer: Unit, consumer: Unit, through: Map) -> bool:
     """Whether a consumer computes one number for each row of a producer."""
     shape: Any = producer.shape
     used = [a for a in through if a is not None]
-    if consumer.reduced or len(set(used)) != len(used) or producer.reduced.intersection(used):
+    if consumer.reduced or consumer.across:
+        return False  # its sums have other columns than the producer's rows
+    if len(set(used)) != len(used) or producer.reduced.intersection(used):
         return False
     rows = zip(through, consumer.shape or (), strict=True)
     if any(n != (1 if a is None else shape[a]) for a, n in rows):

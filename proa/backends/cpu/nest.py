@@ -49,6 +49,7 @@ class Nests:
         self.actions: list[Any] = []
         self.layouts: dict[int, Layout] = {}
         self.temporaries: list[int] = []
+        self.laid: dict[int, int] = {}  # results that are views -> memory of their own
         self.beside: list[Kernel] = []  # kernels that other sizes would need
         self.step = 0
 
@@ -135,6 +136,15 @@ class Nests:
         else:
             self.actions.append(Copy(source, slot, self.step))
 
+    def own(self, slot: int) -> None:
+        """A result owns its memory: a view of an input or of something larger is laid out."""
+        layout, of = self.layout(slot), self.specs[slot]
+        whole = is_contiguous(layout, of) and of.nbytes == self.bytes_of(layout.root)
+        is_input = layout.root < self.draft.program.graph.first_step_slot
+        if layout.root == slot or (whole and not is_input) or of.dtype.itemsize not in WIDTHS:
+            return
+        self.laid[slot] = self.packed(layout, of.shape, of.dtype)
+
     def show(self) -> str:
         lines = []
         for action in self.actions:
@@ -171,6 +181,8 @@ def nest(draft: Draft) -> Nests:
         elif not planned(nests, step):
             outs = tuple(range(first, first + len(entry.outs)))
             nests.actions.append(Host(entry, slots, outs, step))
+    for slot in dict.fromkeys(draft.program.graph.outputs):
+        nests.own(slot)
     return nests
 
 
