@@ -81,6 +81,7 @@ class Nests:
 
     def __init__(self, operands: list[Any], params: tuple[str, str, str], shape: Any) -> None:
         self.actions: list[Any] = []
+        self.beside: list[Any] = []
         self.memories: list[int] = []
         self.guards: list[Any] = []
         self.layouts, self.specs = [], []
@@ -475,5 +476,6 @@ def test_claims() -> None:
     f32, f64, i32 = dtypes.float32, dtypes.float64, dtypes.int32
     assert claims(entry(f32, f32, f32)) and claims(entry(f64, f64, f64))
     assert claims(entry(*[dtypes.bfloat16] * 3))
-    assert not claims(entry(i32, i32, i32)) and not claims(entry(f32, f64, f64))
+    assert claims(entry(i32, i32, i32)) and not claims(entry(f32, f64, f64))
+    assert not claims(entry(*[dtypes.bool_] * 3))
     assert not claims(entry(f32, f32, f32, name="add"))

@@ -277,8 +277,9 @@ def test_a_failure_on_values_names_the_line_that_recorded_it(
     log1p.table.clear()
     log1p.singles.clear()
     forget_programs()
-    good = pa.ones((2,)) + 1.0
-    bad = log1p(pa.ones((5,)))
+    with pa.device("numpy"):
+        good = pa.ones((2,)) + 1.0
+        bad = log1p(pa.ones((5,)))
     with pytest.raises(ExecutionError, match=r"test_recording\.py:\d+"):
         bad.tolist()
     assert good.tolist() == [2.0, 2.0]
@@ -290,7 +291,7 @@ def test_a_failure_on_values_names_the_line_that_recorded_it(
 
 def test_devices_do_not_mix() -> None:
     a, b = pa.asarray([1.0, 1.0]), pa.asarray([1.0, 1.0], device="null")
-    with pytest.raises(DeviceError, match=r"numpy and null|null and numpy"):
+    with pytest.raises(DeviceError, match=r"\w+ and null|null and \w+"):
         (a + b).tolist()
     assert (a + 1.0).tolist() == [2.0, 2.0] and (b + 1.0).shape == (2,)
 

@@ -291,6 +291,9 @@ concatenate = movement(
 
 
 def _flip_factors(op: str, ins: tuple[Spec, ...], axes: tuple[int, ...]) -> FactorMap:
+    if len(set(axes)) != len(axes) or not all(0 <= a < ins[0].ndim for a in axes):
+        given = f"axes {axes!r:.60} of shape {ins[0].shape}"
+        raise ArgumentError(message(op, given, "distinct axes of it"))
     same = passing(ins[0].shape)
     return same._replace(roles=same.roles | dict.fromkeys(axes, "window"))
 

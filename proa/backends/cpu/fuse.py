@@ -38,6 +38,8 @@ class _Order:
                 self.needs[number] = found
                 found = {number}
             of_slot += [found] * len(step.entry.outs)
+        self.line = list(self.needs)  # each behind all that it needs
+        self.place = {n: i for i, n in enumerate(self.line)}
 
     def find(self, number: int) -> int:
         """The unit that one has become part of."""
@@ -52,25 +54,32 @@ class _Order:
 
     def apart(self, a: int, b: int) -> bool:
         """Whether something stands between two units, so that they cannot run at once."""
-        return self._leads(a, b) or self._leads(b, a)
+        return self._between(*sorted((a, b), key=self.place.__getitem__)) is None
 
-    def _leads(self, a: int, b: int) -> bool:
-        """Whether b needs a by way of a third unit."""
-        units = self.draft.units
-        first = units[a].steps[0]
-        stack = [n for n in self.below(b) if n != a and units[n].steps[-1] > first]
-        seen = set(stack)
+    def _between(self, a: int, b: int) -> set[int] | None:
+        """Units behind a in the line that b needs, directly or not; None if one of them needs a."""
+        first, place = self.place[a], self.place
+        found = {n for n in self.below(b) if place[n] > first}
+        stack = list(found)
         while stack:
             for n in self.below(stack.pop()):
-                if n == a or len(seen) > LONGEST_SEARCH:
-                    return True
-                if n not in seen and units[n].steps[-1] > first:
-                    seen.add(n)
+                if n == a or len(found) > LONGEST_SEARCH:
+                    return None
+                if n not in found and place[n] > first:
+                    found.add(n)
                     stack.append(n)
-        return False
+        return found
 
     def unite(self, a: int, b: int) -> None:
-        """b becomes part of a."""
+        """b becomes part of a, at the earlier place of the two, behind all that they need."""
+        early, late = sorted((a, b), key=self.place.__getitem__)
+        before = self._between(early, late) or set()
+        start, stop = self.place[early], self.place[late] + 1
+        rest = [n for n in self.line[start:stop] if n not in (a, b)]
+        moved = [n for n in rest if n in before]
+        self.line[start:stop] = [*moved, a, *[n for n in rest if n not in before], b]
+        for i in range(start, stop):
+            self.place[self.line[i]] = i
         self.needs[a] |= self.needs.pop(b)
         self.became[b] = a
 
@@ -328,4 +337,5 @@ def _sorted(draft: Draft, order: _Order) -> list[Unit]:
             missing[above] -= 1
             if not missing[above]:
                 heappush(ready, (draft.units[above].steps[0], above))
+    assert len(found) == len(draft.units), "units wait for each other"
     return found

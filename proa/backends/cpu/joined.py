@@ -12,6 +12,7 @@ from math import prod
 from typing import Any, Final, NamedTuple, final
 
 from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.layout import Layout, fresh
 from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.vector import Body, Vector
 from proa.graph.entry import Entry
@@ -440,20 +441,27 @@ def _concatenate(nests: Any, step: int) -> None:
 
 
 def _pad(nests: Any, step: int) -> None:
-    """The frame, then what is inside. Between spread elements lies the value, so it comes first."""
     draft = nests.draft
-    entry, result = draft.steps[step].entry, draft.first[step]
-    x, value = [nests.layout(s) for s in draft.steps[step].slots]
-    shape, width = entry.out.shape, entry.out.dtype.itemsize
-    to, still = strides_of(shape, width), (0,) * entry.out.ndim
-    inside = [_kept(n, *row) for n, *row in
-              zip(entry.ins[0].shape, shape, *entry.params, strict=True)]  # fmt: skip
+    entry, slots = draft.steps[step].entry, draft.steps[step].slots
+    x, value = [nests.layout(s) for s in slots]
+    goal = fresh(draft.first[step], entry.out)
+    padded(nests, step, x, entry.ins[0].shape, (value.root, value.offset), entry.params, goal,
+           entry.out.shape, entry.out.dtype.itemsize)  # fmt: skip
+
+
+def padded(
+    nests: Any, step: int, x: Layout, of: Sequence[int], value: Place, params: Sequence[Any],
+    goal: Layout, shape: Sequence[int], width: int,
+) -> None:  # fmt: skip
+    """The frame, then what is inside. Between spread elements lies the value, so it comes first.
+    `params` are the elements before, behind and between, of each axis."""
+    result, to, still = goal.root, goal.strides, (0,) * len(shape)
+    inside = [_kept(n, *row) for n, *row in zip(of, shape, *params, strict=True)]
     kept = tuple([last - first for first, last, _, _ in inside])
 
     def fill(starts: Sequence[int], sizes: Sequence[int]) -> None:
         offset = sum(a * s for a, s in zip(starts, to, strict=True))
-        place, goal = (value.root, value.offset), (result, offset)
-        move(nests, step, sizes, width, place, still, goal, to)
+        move(nests, step, sizes, width, value, still, (result, offset), to)
 
     spread = any(gap > 1 and n > 1 for n, (_, _, _, gap) in zip(kept, inside, strict=True))
     if spread or not prod(kept):
@@ -469,9 +477,9 @@ def _pad(nests: Any, step: int) -> None:
     if not prod(kept):
         return
     place = x.offset + sum(row[0] * s for row, s in zip(inside, x.strides, strict=True))
-    goal = sum(row[2] * s for row, s in zip(inside, to, strict=True))
+    offset = sum(row[2] * s for row, s in zip(inside, to, strict=True))
     steps = [row[3] * s for row, s in zip(inside, to, strict=True)]
-    move(nests, step, kept, width, (x.root, place), x.strides, (result, goal), steps)
+    move(nests, step, kept, width, (x.root, place), x.strides, (result, offset), steps)
 
 
 def _kept(n: int, size: int, low: int, high: int, interior: int) -> tuple[int, int, int, int]:

@@ -24,6 +24,7 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.fuse import fuse
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.nest import Nests, nest
+from proa.backends.numpy.backend import guard
 from proa.compile.program import Program
 from proa.config import config
 
@@ -43,6 +44,7 @@ def objects(nests: Nests) -> Nests:
     return nests
 
 
+ADDRESSABLE: Final = 1 << 47  # bytes
 PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
     ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir),
     ("object", objects),
@@ -50,7 +52,10 @@ PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
 
 
 def compiled(program: Program, buffer: Any) -> CpuExecutable:
-    """All passes in order."""
+    """All passes in order; what no machine can hold is refused before any."""
+    largest = max([s.nbytes for s in program.graph.slot_specs()], default=0)
+    if largest > ADDRESSABLE:
+        guard(largest, program)
     state: Any = program
     for name, one in PASSES:
         state = one(state)

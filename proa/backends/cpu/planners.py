@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from proa.backends.cpu import indexed, joined, product, scan
+from proa.backends.cpu import indexed, joined, product, scan, window
 
 if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
 
 PLANNERS: Final[dict[str, Any]] = {
     "dot": product, "cumsum": scan, "concatenate": joined, "pad": joined, "gather": indexed,
-    "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed,
+    "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed, "conv": window,
 }  # fmt: skip
 
 

@@ -12,7 +12,11 @@ from math import prod
 from typing import Any, Final, NamedTuple, final
 
 from proa import dtypes
+from proa.backends.cpu import product_whole
+from proa.backends.cpu.claims import FLOATS, INTS
+from proa.backends.cpu.joined import Place
 from proa.backends.cpu.kernel import Call, Kernel
+from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.product_block import Product
 from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
 from proa.backends.cpu.product_pair import Join, Pair
@@ -22,7 +26,6 @@ from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
-HELD: Final = frozenset({dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16})
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
 FEW: Final = 64  # rows, or columns, that an operand with more such axes is not packed for
 SMALL: Final = 128 << 10  # bytes of an operand that is read where it lies
@@ -74,11 +77,17 @@ class Tiles(NamedTuple):
 
 
 def claims(entry: Entry) -> bool:
-    """Whether an entry is a product of floats."""
+    """Whether an entry is a product of real numbers of one dtype."""
     if entry.primitive.name != "dot" or any(s.is_named for s in entry.ins):
         return False
-    held = {s.dtype for s in (*entry.ins, *entry.outs)}
-    return len(held) == 1 and held <= HELD and (dtypes.float16 not in held or target().has_half)
+    return len({s.dtype for s in (*entry.ins, *entry.outs)}) == 1 and can(entry.outs[0].dtype)
+
+
+def can(dtype: Dtype) -> bool:
+    """Whether there are kernels for a dtype."""
+    if dtype is dtypes.float16:
+        return target().has_half
+    return dtype in FLOATS | INTS
 
 
 def family(dtype: Dtype) -> list[Kernel]:
@@ -91,21 +100,34 @@ def family(dtype: Dtype) -> list[Kernel]:
 
 def plan(nests: Any, step: int) -> None:
     """Append the calls of one product."""
-    made, result = nests.draft.steps[step], nests.draft.first[step]
-    spec = nests.specs[result]
-    a, b, out = made.entry.params
-    nests.beside += family(spec.dtype)
-    operands = _Operands(nests, made.slots, (a, b), spec.dtype)
-    if spec.size == 0:
-        kernel = Product(spec.dtype, spec.dtype)
-        nests.actions.append(Call(kernel, ((result, 0),) * 2, ((result, 0),), (), 0, 0, step))
+    made = nests.draft.steps[step]
+    operands = [(nests.layout(s), nests.specs[s].shape) for s in made.slots]
+    goal = nests.layout(nests.draft.first[step])
+    multiply(nests, operands, made.entry.params, made.entry.outs[0].dtype, goal, step)
+
+
+def multiply(
+    nests: Any, pair: Sequence[tuple[Layout, Sequence[int]]], letters: Sequence[str], dtype: Dtype,
+    goal: Layout, step: int,
+) -> None:  # fmt: skip
+    """Append the calls of the product of two regions, (layout, shape) each, their letters and those
+    of the result, which goes to `goal`: memory without gaps, in any order. What is summed stands
+    in the order of the first operand."""
+    a, b, out = letters
+    if dtype in INTS:
+        product_whole.multiply(nests, pair, letters, dtype, goal, step)
+        return
+    nests.beside += family(dtype)
+    operands = _Operands(nests, pair, (a, b), dtype)
+    place = (goal.root, goal.offset)
+    if not prod(operands.sizes[x] for x in out):
+        nests.actions.append(Call(Product(dtype, dtype), (place,) * 2, (place,), (), 0, 0, step))
         return
     last = next((x for x in reversed(out) if operands.sizes[x] != 1), "")
     if last and last not in b:
         operands.swap()
-    ends = dict(zip(out, nests.layout(result).strides, strict=True))
-    problem = _problem(operands, ends, a)
-    nests.actions += _calls(operands, problem, step, result, target())
+    problem = _problem(operands, dict(zip(out, goal.strides, strict=True)), a)
+    nests.actions += _calls(operands, problem, step, place, target())
 
 
 @final
@@ -113,15 +135,16 @@ class _Operands:
     """Two operands, their letters, and where they lie."""
 
     def __init__(
-        self, nests: Any, slots: tuple[int, ...], letters: tuple[str, str], dtype: Dtype
-    ) -> None:
+        self, nests: Any, pair: Sequence[tuple[Layout, Sequence[int]]], letters: tuple[str, str],
+        dtype: Dtype,
+    ) -> None:  # fmt: skip
         self.nests = nests
         self.letters = list(letters)
         self.dtype = dtype
-        self.layouts = [nests.layout(s) for s in slots]
+        self.layouts = [layout for layout, _ in pair]
         self.sizes: dict[str, int] = {}
-        for slot, names in zip(slots, letters, strict=True):
-            self.sizes |= zip(names, nests.specs[slot].shape, strict=True)
+        for (_, shape), names in zip(pair, letters, strict=True):
+            self.sizes |= zip(names, shape, strict=True)
 
     def swap(self) -> None:
         self.letters.reverse()
@@ -221,7 +244,7 @@ def _caches(shape: Shape, machine: Target) -> tuple[int, int]:
 
 
 def _calls(
-    operands: _Operands, problem: Problem, step: int, result: int, machine: Target
+    operands: _Operands, problem: Problem, step: int, result: Place, machine: Target
 ) -> list[Call]:
     """One call; or, where K is long and C small, one for the blocks of K and one to add them."""
     shape = shape_of(operands.dtype, machine)
@@ -231,7 +254,7 @@ def _calls(
         return _pair(operands, problem, shape, step, result, machine)
     tiles = _tiles(problem, shape, machine)
     if tiles.depth >= problem.depth.size:
-        return [_call(operands, problem, tiles, shape, operands.dtype, (result, 0), 0, step)]
+        return [_call(operands, problem, tiles, shape, operands.dtype, result, 0, step)]
     # The blocks lie one after the other, each in the order of the result.
     wider = shape.itemsize // unit
     batch, rows, columns, depth = problem
@@ -252,17 +275,17 @@ def _made(shape: Shape) -> Dtype:
 
 
 def _join(
-    operands: _Operands, made: Dtype, memory: int, result: int, sizes: tuple[int, int, int],
+    operands: _Operands, made: Dtype, memory: int, result: Place, sizes: tuple[int, int, int],
     parts: int, step: int,
 ) -> Call:  # fmt: skip
     """Adds blocks: how many numbers each has, how many there are, bytes from one to the next."""
     share = -(-sizes[0] // parts)
     kernel, count = Join(made, operands.dtype), -(-sizes[0] // share)
-    return Call(kernel, ((memory, 0),), ((result, 0),), (*sizes, share), count, 0, step)
+    return Call(kernel, ((memory, 0),), (result,), (*sizes, share), count, 0, step)
 
 
 def _pair(
-    operands: _Operands, problem: Problem, shape: Shape, step: int, result: int, machine: Target
+    operands: _Operands, problem: Problem, shape: Shape, step: int, result: Place, machine: Target
 ) -> list[Call]:
     """Two vectors: whole blocks of K side by side, and what is left as a row of one column."""
     depth, made, dtype = problem.depth, _made(shape), operands.dtype
@@ -289,7 +312,7 @@ def _pair(
 
 def _call(
     operands: _Operands, problem: Problem, tiles: Tiles, shape: Shape, made: Dtype,
-    goal: tuple[int, int], slab: int, step: int,
+    goal: Place, slab: int, step: int,
 ) -> Call:  # fmt: skip
     """The call that makes C of dtype `made`; a C for each part of K, where there is a slab."""
     dtype, (batch, rows, columns, depth) = operands.dtype, problem

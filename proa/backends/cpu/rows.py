@@ -44,6 +44,7 @@ class Result(NamedTuple):
     memory: int
     strides: tuple[int, ...]
     pattern: str = "u"
+    offset: int = 0
 
 
 Axes = list[tuple[int, list[int]]]  # size and strides of every memory, the innermost first
@@ -357,7 +358,7 @@ def _called(
     return Call(
         kernel,
         tuple([(o.memory, o.offset) for o in operands]),
-        tuple([(r.memory, 0) for r in results]),
+        tuple([(r.memory, r.offset) for r in results]),
         tuple(table),
         tiles,
         len(kernel.analysis.kept) * (-(-walk.n // 64) * 64) * 8,
