@@ -95,7 +95,7 @@ def of_floats(*shapes: Any, dtype: str = "float32") -> tuple[Builder, list[Any]]
 def wrong(case: Case) -> list[str]:
     """What differs from the meaning; within the declared accuracy where it is not exact."""
     found = run_on(CPU, case.graph, case.arrays)
-    is_exact = case.entry.primitive.accuracy is EXACT or not claimed(case.entry)
+    is_exact = case.entry.primitive.accuracy is EXACT or compiled(case.graph).report["host_calls"]
     if is_exact:
         rows = zip(found, evaluate(case.graph, case.arrays), strict=True)
         return [f"{case.name}: {a} but {b} from {case.arrays}" for a, b in rows if not same(a, b)]
@@ -106,8 +106,6 @@ def wrong(case: Case) -> list[str]:
 @pytest.mark.parametrize("name", PRIMITIVES)
 def test_primitive(name: str) -> None:
     primitive = REGISTRY[name]
-    if name in ("sum", "dot", "conv", "cumsum", "erfinv"):
-        pytest.skip("host calls, in the prepared kernels' order of sums: tests of numpy hold")
     found = [t for d in DTYPES for case in cases_of(primitive, d) for t in wrong(case)]
     found += [t for d in DTYPES for case in hard_cases_of(primitive, d) for t in wrong(case)]
     assert not found, found[:3]
@@ -442,7 +440,7 @@ def test_host_calls_are_counted() -> None:
         order, _ = apply(REGISTRY["sort"], [x * 2.0], axis=0)
         made = order * 3.0
     report = compiled(builder.graph([made])).report
-    assert (report["kernels"], report["host_calls"], report["copies"]) == (2, 1, 0)
+    assert (report["kernels"], report["host_calls"]) == (2, 1)
 
 
 def test_a_reader_outside_keeps_groups_apart() -> None:

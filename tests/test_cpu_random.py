@@ -11,10 +11,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import proa as pa
+from proa import dtypes
 from proa.compile.find import backend
 from proa.compile.stages import lower
 from proa.compile.tiers import OneByOne
 from proa.config import config
+from proa.graph.build import Builder, use_sink
+from proa.graph.graph import Input, Role
+from proa.graph.spec import spec
+from proa.ops.primitive import REGISTRY, apply
 from tests.helpers_random import Drawn, first_difference, graphs, meant, same, unlike
 
 CPU = backend("cpu")
@@ -110,3 +115,79 @@ def test_many_more_graphs() -> None:
     while time.monotonic() < end or COUNTS["graphs"] < LEAST:
         some()
     print(dict(COUNTS))
+
+
+# Graphs that were wrong once, made small.
+
+
+def op(name: str, *xs: Any, **params: Any) -> Any:
+    return apply(REGISTRY[name], xs, **params)
+
+
+def view_of_a_place_used_again(x: Any, y: Any, i: Any) -> list[Any]:
+    """The result was copied after the last call, when its memory held something else."""
+    v = op("scatter", x, op("slice", y, starts=(0, 0), stops=(1, 2), strides=(1, 1)), i,
+           axes=(1,), batch=0, mode="max")  # fmt: skip
+    w = op("dot", x, op("mul", y, y), a="ab", b="cb", out="ca")
+    return [op("broadcast", v, shape=(3, 2, 2), axes=(1, 2)), op("exp", op("mul", w, w)), w]
+
+
+def sums_of_empty_rows(x: Any) -> list[Any]:
+    """Beside sums of no column the sums of rows were not written."""
+    y = op("add", x, x)
+    return [op("sum", y, axes=(0,)), op("sum", y, axes=(1,))]
+
+
+def sums_down_a_column_of_sums(x: Any, y: Any) -> list[Any]:
+    """A column of one number a row was summed into as many as the row is long."""
+    z = op("mul", x, y)
+    rows = op("reshape", op("sum", z, axes=(1,)), shape=(y.spec.shape[0], 1))
+    return [op("sum", op("mul", rows, y), axes=(0,)), z]
+
+
+def one_element_beside_its_sum(x: Any) -> list[Any]:
+    """By its shape a number a row, which a sum of everything has none of: it was not written."""
+    y = op("reshape", op("sqrt", x), shape=(1,))
+    z = op("mul", y, x)
+    return [z, op("sum", op("mul", x, z), axes=(0, 1))]
+
+
+def units_that_wait_for_each_other(x: Any, y: Any, none: Any, pad: Any) -> list[Any]:
+    """Two sums of nothing, united, closed a circle by way of a unit with an early and a late step."""
+    zero, one = none.spec.shape, x.spec.shape
+    u = op("neg", op("add", x, x))
+    v = op("mul", u, x)
+    w = op("add", op("dot", x, v, a="ab", b="ab", out="a"), x)
+    empty = op("slice", u, starts=zero, stops=zero, strides=one)
+    less = op("mul", none, op("floor", op("div", w, empty)))
+    total = op("add", y, op("reshape", op("sum", none, axes=(0, 1)), shape=one))
+    column = op("sum", total, axes=(0,))
+    left = op("dot", x, column, a="ab", b="a", out="ab")
+    right = op("dot", column, v, a="a", b="ab", out="ab")
+    more = op("pad", less, pad, low=zero, high=one, interior=zero)
+    a = op("add", op("add", total, right), op("mul", left, u))
+    b = op("add", op("mul", left, x), more)
+    return [op("add", w, x), op("rem", w, empty), op("sub", a, b)]
+
+
+ONCE: list[tuple[Any, list[tuple[int, ...]]]] = [
+    (view_of_a_place_used_again, [(2, 2), (3, 2)]), (sums_of_empty_rows, [(16, 0)]),
+    *[(sums_down_a_column_of_sums, [(3, n), (3, 1)]) for n in (0, 5, 4000)],
+    (one_element_beside_its_sum, [(1, 1)]),
+    (units_that_wait_for_each_other, [(1, 1), (1, 1), (0, 0), ()]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("function, shapes", ONCE, ids=lambda v: getattr(v, "__name__", f"{v}"))
+def test_wrong_once(function: Any, shapes: Any) -> None:
+    builder = Builder([Input(spec(s, dtypes.float32), Role.DATA) for s in shapes])
+    rng = np.random.default_rng(0)
+    arrays = [np.asarray(rng.uniform(1, 2, s)).astype(np.float32) for s in shapes]
+    values = builder.input_values()
+    if function is view_of_a_place_used_again:
+        values.append(builder.input(spec((1,), dtypes.int64)))
+        arrays.append(np.array([1]))
+    with use_sink(builder):
+        graph = builder.graph(function(*values))
+    for _ in range(3):
+        check(Drawn(graph, arrays, False), True)

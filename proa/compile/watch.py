@@ -117,6 +117,8 @@ def operations_of(entry: Entry) -> float:
         sizes = dict(zip(a, entry.ins[0].shape, strict=True))
         sizes |= dict(zip(b, entry.ins[1].shape, strict=True))
         return 2.0 * scale * prod(sizes.values())
+    if entry.primitive.family.name == "window":
+        return 2.0 * scale * entry.outs[0].size * prod(entry.ins[1].shape[1:])
     sizes_of = [s.size for s in (*entry.ins, *entry.outs)]
     if entry.primitive.family.name in ("movement", "indexing"):
         return 0.0

@@ -8,6 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from proa.backends.cpu import pipeline
+from proa.backends.cpu.claims import claimed
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import address_of
 from proa.backends.cpu.target import target
@@ -63,8 +64,8 @@ class CpuBackend:
         return [device()]
 
     def claims(self, entry: Entry) -> bool:
-        """All that has a meaning: what is not compiled is a host call."""
-        return entry.primitive.meaning is not None
+        """All that has a meaning: what is not compiled is a host call. A few composites."""
+        return entry.primitive.meaning is not None or claimed(entry)
 
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proa import dtypes
-from proa.backends.cpu import functions, functions_64
+from proa.backends.cpu import functions, functions_64, functions_gelu
 from proa.backends.cpu.functions_pow import power
 from proa.backends.cpu.functions_whole import divided, integer_power, remainder, threefry
 from proa.backends.cpu.target import target
@@ -187,6 +187,8 @@ RULES: Final[dict[str, Rule]] = {
     "select": _plain(select), "is_finite": _is_finite, "cast": _cast, "bitcast": _bitcast,
     "shift_left": _shifted("left"), "shift_right": _shifted("right"),
     **{name: _function(name) for name in FUNCTIONS},
+    # Composites, whole: what they stand for loses digits.
+    "gelu": functions_gelu.gelu, "gelu_slope": functions_gelu.slope,
 }  # fmt: skip
 
 
@@ -207,6 +209,12 @@ def _claimed(entry: Entry) -> bool:
     if name == "bitcast":
         return not held & NARROW  # a NaN's payload would not survive in float32
     return True
+
+
+def code_of(entry: Entry) -> str:
+    """What names an entry's vector code, beside its dtypes: composites have forms."""
+    forms = entry.params if entry.primitive.expand is not None else ()
+    return " ".join([entry.primitive.name, *map(str, forms)])
 
 
 # What is made from nothing but positions: rules of an index, i64, that is never negative.

@@ -11,11 +11,12 @@ import numpy as np
 from proa.backends.cpu import checked
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
-from proa.backends.cpu.layout import Layout, fresh, is_contiguous
+from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.memory import ALIGNMENT, address_of, allocate, arena, pool
-from proa.backends.cpu.nest import Copy, Host, Nests
+from proa.backends.cpu.nest import Host, Nests
 from proa.backends.cpu.plan import plan
 from proa.backends.cpu.seen import works
+from proa.backends.cpu.target import cores
 from proa.backends.cpu.threads import threads
 from proa.backends.numpy.backend import guard
 from proa.backends.numpy.backend import kernel as host_kernel
@@ -65,15 +66,12 @@ class CpuExecutable:
         self.constants = [_solid(c.array) for c in graph.constants]
         self.inputs = len(graph.inputs)
         self.numbers: dict[Any, tuple[Any, int]] = {}
-        self.outputs = [self._output(o) for o in graph.outputs]
         given = self.inputs + len(self.constants)
-        whole = {
-            layout.root: of for slot, layout, of, is_copied in self.outputs
-            if layout.root >= given and not is_copied
-        }  # fmt: skip
-        hosts = [s for a in nests.actions if type(a) in (Host, Copy) for s in _written(a)]
-        copied = [layout.root for _, layout, _, is_copied in self.outputs if is_copied]
-        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])], copied)
+        owners = [(nests.owner(o), self.specs[o]) for o in graph.outputs]
+        whole = {m: of for m, of in owners if m >= given}
+        hosts = [s for a in nests.actions if type(a) is Host for s in a.results]
+        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])])
+        self.outputs = [(self.plan.bases[m], of) for m, of in owners]
         host = set(hosts)
         self.made = [
             (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)
@@ -83,8 +81,7 @@ class CpuExecutable:
         self._lay()
         self.actions = self._grouped()
         self.quiet = bool(hosts)
-        keep = {self.plan.bases[layout.root] for _, layout, _, _ in self.outputs
-                if layout.root in self.plan.bases}  # fmt: skip
+        keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
                             for f in self.plan.frees])  # fmt: skip
         self.peak_bytes = self._peak()
@@ -92,7 +89,6 @@ class CpuExecutable:
         self.report_ = {
             "operations": len(graph.steps), "kernels": len(calls),
             "host_calls": sum(type(a) is Host for a in nests.actions),
-            "copies": sum(type(a) is Copy for a in nests.actions),
             "peak_bytes": self.peak_bytes,
         }  # fmt: skip
 
@@ -139,7 +135,7 @@ class CpuExecutable:
                 row, number = row + end - number, end
                 continue
             action = actions[number]
-            run = self._host(action) if type(action) is Host else self._copy(action)
+            run = self._host(action)
             found.append((number, run))
             number += 1
         return found
@@ -195,16 +191,6 @@ class CpuExecutable:
 
         return run
 
-    def _copy(self, copy: Copy) -> Callable[[Run], None]:
-        read, shape = self._reader(copy.source), self.specs[copy.result].shape
-        base = self.plan.bases[copy.result]
-
-        def run(now: Run) -> None:
-            now.arrays[base] = array = np.array(read(now), order="C", copy=True).reshape(shape)
-            now.bases[base] = address_of(array)
-
-        return run
-
     def _reader(self, slot: int) -> Callable[[Run], Any]:
         """A slot as an array: a view of its memory where it is one."""
         layout, of = self.nests.layout(slot), self.specs[slot]
@@ -230,20 +216,10 @@ class CpuExecutable:
         sizes = {b: self.nests.bytes_of(m) for m, b in self.plan.bases.items()}
         for action, frees in zip(self.nests.actions, self.frees, strict=True):
             if type(action) is not Call:
-                live += sum(self.nests.bytes_of(s) for s in _written(action))
+                live += sum(self.nests.bytes_of(s) for s in action.results)
             most = max(most, live)
             live -= sum(sizes[b] for b in frees)
-        copied = sum(of.nbytes for _, _, of, is_copied in self.outputs if is_copied)
-        return self.plan.arena + self.scratch + own + most + copied
-
-    def _output(self, slot: int) -> tuple[int, Layout, Spec, bool]:
-        """Slot, layout, spec, and whether it is a view of an input or of a part of a result."""
-        layout, of = self.nests.layout(slot), self.specs[slot]
-        if slot in self.nests.laid:
-            return slot, fresh(self.nests.laid[slot], of), of, False
-        whole = is_contiguous(layout, of) and of.nbytes == self.specs[layout.root].nbytes
-        is_input = layout.root < self.program.graph.first_step_slot
-        return slot, layout, of, layout.root != slot and (not whole or is_input)
+        return self.plan.arena + self.scratch * cores() + own + most
 
     # Running.
 
@@ -272,7 +248,7 @@ class CpuExecutable:
                 self._run(run, actions or self.actions)
         else:
             self._run(run, actions or self.actions)
-        return [self._stored(run, *row) for row in self.outputs]
+        return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same call by call, each noted."""
@@ -327,20 +303,12 @@ class CpuExecutable:
             self.numbers[key] = found
         return found
 
-    def _stored(self, run: Run, slot: int, layout: Layout, of: Spec, is_copied: bool) -> Any:
-        """An output owns its memory: a view, or a part of something larger, is copied."""
-        if is_copied:
-            array = np.array(self._reader(slot)(run), order="C", copy=True)
-            return self.buffer(array, of, address_of(array))
-        base = self.plan.bases[layout.root]
-        array, address = run.arrays[base], run.bases[base]
+    def _stored(self, array: Any, address: int, of: Spec) -> Any:
+        """A result; its memory may be another's of the same elements, in another shape."""
         if array.shape != of.shape:
-            array = viewed(array, layout, of)
+            array = array.reshape(of.shape)
+            array.flags.writeable = False
         return self.buffer(array, of, address)
-
-
-def _written(action: Any) -> tuple[int, ...]:
-    return (action.result,) if type(action) is Copy else action.results
 
 
 def _solid(array: Any) -> Any:

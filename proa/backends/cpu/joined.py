@@ -102,9 +102,10 @@ class Code:
     @contextmanager
     def loop(
         self, start: str | int, stop: str, step: str | int = 1,
-        carried: Sequence[str] = (), type_: str = "i64",
+        carried: Sequence[str] = (), type_: str | Sequence[str] = "i64",
     ) -> Iterator[Counter]:  # fmt: skip
-        """From start to below stop. After the loop the counter's names hold the last values."""
+        """From start to below stop, with values of one type or of one each. After the loop the
+        counter's names hold the last."""
         body, name, before = self.body, self.fresh(), self.block
         body.line(f"  br label %{name}")
         self.label(name)
@@ -117,7 +118,7 @@ class Code:
         following = [self.add(counter.at, counter.step), *counter.next]
         body.line(f"  br label %{name}")
         names, firsts = [counter.at, *counter.values], [start, *carried]
-        types = ["i64", *[type_] * len(carried)]
+        types = ["i64", *([type_] * len(carried) if isinstance(type_, str) else type_)]
         body.lines[place:place] = [
             f"  {v} = phi {t} [ {first}, %{before} ], [ {after}, %{self.block} ]"
             for v, t, first, after in zip(names, types, firsts, following, strict=True)
@@ -372,9 +373,8 @@ class Move(NamedTuple):
             if self.pattern == "u":
                 value = code.load(type_, from_, positions, self.width)
             else:
-                value = code.spread(
-                    type_, code.set(f"load {type_}, ptr {from_}, align {self.width}")
-                )
+                one = code.set(f"load {type_}, ptr {from_}, align {self.width}")
+                value = code.spread(type_, one)
             code.store(value, to, positions, vector, ", !nontemporal !0")
         code.copy(self.pattern, self.width, to, from_, i.at, right, ())
         if machine.is_x86:
@@ -441,12 +441,11 @@ def _concatenate(nests: Any, step: int) -> None:
 
 
 def _pad(nests: Any, step: int) -> None:
-    draft = nests.draft
-    entry, slots = draft.steps[step].entry, draft.steps[step].slots
+    entry, slots = nests.draft.steps[step].entry, nests.draft.steps[step].slots
     x, value = [nests.layout(s) for s in slots]
-    goal = fresh(draft.first[step], entry.out)
-    padded(nests, step, x, entry.ins[0].shape, (value.root, value.offset), entry.params, goal,
-           entry.out.shape, entry.out.dtype.itemsize)  # fmt: skip
+    goal, of, out = fresh(nests.draft.first[step], entry.out), entry.ins[0].shape, entry.out
+    place, width = (value.root, value.offset), out.dtype.itemsize
+    padded(nests, step, x, of, place, entry.params, goal, out.shape, width)
 
 
 def padded(

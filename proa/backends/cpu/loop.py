@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, final
 
+from proa.backends.cpu.claims import code_of
 from proa.backends.cpu.emit import emit
 from proa.backends.cpu.kernel import is_reduction, lane_dtype
 from proa.backends.cpu.target import Target
@@ -64,7 +65,7 @@ class Loop:
         for entry, sources in self.nodes:
             ins = " ".join(map(str, sources))
             types = " ".join(i.dtype.name for i in entry.ins)
-            lines.append(f"{entry.primitive.name} {ins} : {types} -> {entry.outs[0].dtype.name}")
+            lines.append(f"{code_of(entry)} {ins} : {types} -> {entry.outs[0].dtype.name}")
         return "\n".join([*lines, "results " + " ".join(f"{r}{p}" for r, p in self.results)])
 
     def ir(self, name: str, machine: Target) -> str:

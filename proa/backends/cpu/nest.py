@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, final
 
 from proa import dtypes
 from proa.backends.cpu.draft import Draft
+from proa.backends.cpu.joined import move
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
 from proa.backends.cpu.loop import Loop
@@ -18,8 +19,6 @@ from proa.graph.entry import Entry, intern_entry
 from proa.graph.spec import spec
 from proa.ops.functions import cast
 
-WIDTHS = {1: dtypes.uint8, 2: dtypes.uint16, 4: dtypes.uint32, 8: dtypes.uint64}
-
 
 class Host(NamedTuple):
     """A call of the prepared NumPy kernel of one step."""
@@ -27,14 +26,6 @@ class Host(NamedTuple):
     entry: Entry
     operands: tuple[int, ...]
     results: tuple[int, ...]
-    step: int
-
-
-class Copy(NamedTuple):
-    """A view laid out in order by NumPy, where elements are too wide for our own copy."""
-
-    source: int
-    result: int
     step: int
 
 
@@ -118,8 +109,10 @@ class Nests:
         return memory
 
     def _copied(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype, memory: int) -> None:
-        width = WIDTHS[dtype.itemsize]
-        self._whole(Operand(width, *layout), (), shape, width, memory)
+        width = dtype.itemsize
+        source, goal = (layout.root, layout.offset), (memory, 0)
+        strides = contiguous(shape, width)
+        move(self, self.step, shape, width, source, layout.strides, goal, strides)
 
     def _whole(
         self, operand: Operand, nodes: Any, shape: tuple[int, ...], dtype: Dtype, memory: int
@@ -131,19 +124,20 @@ class Nests:
     def lay_out(self, slot: int, source: int) -> None:
         """A view in memory of its own."""
         of = self.specs[source]
-        if of.dtype.itemsize in WIDTHS:
-            self._copied(self.layout(source), of.shape, of.dtype, slot)
-        else:
-            self.actions.append(Copy(source, slot, self.step))
+        self._copied(self.layout(source), of.shape, of.dtype, slot)
 
     def own(self, slot: int) -> None:
         """A result owns its memory: a view of an input or of something larger is laid out."""
         layout, of = self.layout(slot), self.specs[slot]
         whole = is_contiguous(layout, of) and of.nbytes == self.bytes_of(layout.root)
         is_input = layout.root < self.draft.program.graph.first_step_slot
-        if layout.root == slot or (whole and not is_input) or of.dtype.itemsize not in WIDTHS:
+        if layout.root == slot or (whole and not is_input):
             return
         self.laid[slot] = self.packed(layout, of.shape, of.dtype)
+
+    def owner(self, slot: int) -> int:
+        """The memory of a result."""
+        return self.laid.get(slot, self.layout(slot).root)
 
     def show(self) -> str:
         lines = []
@@ -186,4 +180,4 @@ def nest(draft: Draft) -> Nests:
     return nests
 
 
-__all__ = ["Call", "Copy", "Host", "Layout", "Loop", "Nests", "is_contiguous", "nest"]
+__all__ = ["Call", "Host", "Layout", "Loop", "Nests", "is_contiguous", "nest"]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, final
 
 from proa.backends.cpu.kernel import Call
-from proa.backends.cpu.nest import Copy, Host, Nests
+from proa.backends.cpu.nest import Host, Nests
 
 ALIGNMENT: Final = 64
 
@@ -31,15 +31,12 @@ def used(nests: Nests, action: Any) -> tuple[list[int], list[int]]:
     """Memories that an action reads, and that it writes."""
     if type(action) is Call:
         return [m for m, _ in action.operands], [m for m, _ in action.results]
-    if type(action) is Host:
-        return [nests.layout(s).root for s in action.operands], list(action.results)
-    assert type(action) is Copy
-    return [nests.layout(action.source).root], [action.result]
+    assert type(action) is Host
+    return [nests.layout(s).root for s in action.operands], list(action.results)
 
 
-def plan(nests: Nests, outside: Iterable[int], read: Iterable[int] = ()) -> Plan:
-    """`outside` are the memories that do not lie in the arena, in the order of their bases; what
-    is in `read` is read after the last action."""
+def plan(nests: Nests, outside: Iterable[int]) -> Plan:
+    """`outside` are the memories that do not lie in the arena, in the order of their bases."""
     bases = {memory: 1 + i for i, memory in enumerate(outside)}
     last: dict[int, int] = {}
     first: dict[int, int] = {}
@@ -51,7 +48,6 @@ def plan(nests: Nests, outside: Iterable[int], read: Iterable[int] = ()) -> Plan
     for memory, number in last.items():
         if memory in bases:
             frees[number].append(bases[memory])
-    last.update(dict.fromkeys(read, len(nests.actions)))
     inside = [(first[m], last[m], nests.bytes_of(m), m) for m in first if m not in bases]
     offsets, size = _placed(inside)
     return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from proa.backends.cpu import indexed, joined, product, scan, window
+from proa.backends.cpu import extremes, indexed, joined, product, scan, window
 
 if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 PLANNERS: Final[dict[str, Any]] = {
     "dot": product, "cumsum": scan, "concatenate": joined, "pad": joined, "gather": indexed,
     "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed, "conv": window,
+    "argmax": extremes,
 }  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 from proa.backends.cpu.layout import Layout, contiguous
@@ -33,7 +32,8 @@ def multiply(
         found = dict(zip(names, layout.strides, strict=True))
         inner = collapsed([sizes[x] for x in summed], [tuple([found[x] for x in summed])],
                           range(len(summed)))  # fmt: skip
-        if inner and (len(inner) > 1 or inner[0][1] != [dtype.itemsize]) and prod(space):
+        is_walked = not inner or (len(inner) == 1 and inner[0][1] == [dtype.itemsize])
+        if not is_walked and 0 not in space:
             order = [*held, *summed]
             shape = tuple([sizes[x] for x in order])
             turned = layout._replace(strides=tuple([found[x] for x in order]))

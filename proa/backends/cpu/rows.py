@@ -100,7 +100,8 @@ def loops(nests: Nests, unit: Unit) -> None:
             continue
         own = contiguous(of.shape, of.dtype.itemsize)
         strides = tuple([own[a] if a is not None and of.shape[a] != 1 else 0 for a in map_])
-        pattern = "u" if not reduced or any(map_[a] is not None for a in reduced) else "s"
+        is_of_rows = reduced and not unit.is_partial and all(map_[a] is None for a in reduced)
+        pattern = "s" if is_of_rows else "u"
         results.append(Result(number, of.dtype, slot, strides, pattern))
     if unit.is_partial:
         _pieces(nests, operands, nodes, results, sums, shape)

@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from proa.backends.cpu.joined import Move
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.loop import Loop
-from proa.backends.cpu.nest import Copy, Host, Nests
+from proa.backends.cpu.nest import Host, Nests
 from proa.compile.program import Program
 from proa.compile.watch import Part, Work, operations_of, step_work
 from proa.graph.graph import Step
@@ -34,19 +35,15 @@ def works(nests: Nests, program: Program) -> list[Work]:
 
 def _other(nests: Nests, steps: Sequence[Step], action: Any) -> Work:
     step = steps[action.step]
-    if type(action) is Host:
-        return step_work(step, "host call")
-    assert type(action) is Copy
-    nbytes = nests.specs[action.source].nbytes + nests.specs[action.result].nbytes
-    name, part = step.entry.primitive.name, Part("copy", step.scope, step.where, 1.0)
-    return Work("copy", f"copy for {name}", name, (part,), nbytes)
+    assert type(action) is Host
+    return step_work(step, "host call")
 
 
 def _call(nests: Nests, steps: Sequence[Step], call: Call, alike: int) -> Work:
     """`alike` calls of one kernel compute the same step together."""
     kernel = call.kernel
     mine = [steps[s] for s in _steps(nests, call)]
-    is_rest = type(kernel) is not Loop and " join " in kernel.key
+    is_rest = type(kernel) is Move or (type(kernel) is not Loop and " join " in kernel.key)
     costs = [0.0 if is_rest else operations_of(s.entry) / alike for s in mine]
     parts = [
         Part(s.entry.primitive.name, s.scope, s.where, cost)
@@ -69,7 +66,8 @@ def _steps(nests: Nests, call: Call) -> list[int]:
         inside = {kernel.entry}
     else:
         return [call.step]
-    return [s for s in _unit(nests, call) if nests.draft.entry(s) in inside]
+    found = [s for s in _unit(nests, call) if nests.draft.entry(s) in inside]
+    return found or [call.step] * bool(inside)  # nodes of a planner's own: its step
 
 
 def _unit(nests: Nests, call: Call) -> Sequence[int]:

@@ -95,8 +95,9 @@ class _Plan:
         goal = Layout(memory, 0, contiguous(shape, size))
         if prod(shape):
             zero = self.nests.indices((0,), (1,)), 0  # eight bytes: a zero of any dtype
-            params = zip((0, 0, 0), (0, 0, 0), *[(*p, g - 1) for p, g in zip(padding, gaps)])
-            padded(self.nests, self.step, x, of, zero, tuple(params), goal, shape, size)
+            low, high = [(0, 0, *[pair[i] for pair in padding]) for i in (0, 1)]
+            params = (low, high, (0, 0, *[g - 1 for g in gaps]))
+            padded(self.nests, self.step, x, of, zero, params, goal, shape, size)
         return goal, goal.strides
 
     # Calls.
@@ -122,7 +123,7 @@ class _Plan:
             shape = tuple([self._sizes(part)[x] for x in order])
             offset = part.example * self.patches["n"] + part.place * self.patches["p"]
             strides = tuple([self.patches[x] for x in order])
-            view = Layout(self.source.root, self.source.offset + offset, strides)
+            view = self.source._replace(offset=self.source.offset + offset, strides=strides)
             memory = self.nests.packed(view, shape, self.dtype)
             patches = Layout(memory, 0, contiguous(shape, width))
             self._multiply(patches, order, letters, part)
@@ -131,7 +132,7 @@ class _Plan:
         """Whether kernels are single places, and what they read is columns as it lies."""
         if prod(self.sizes[x] for x in self.k) > 1 or places < FEW:
             return False
-        wanted = contiguous([self.sizes[x] for x in self.p], self.dtype.itemsize)
+        wanted = contiguous(tuple([self.sizes[x] for x in self.p]), self.dtype.itemsize)
         return wanted == tuple([self.patches[x] for x in self.p])
 
     def _sizes(self, part: Part) -> dict[str, int]:

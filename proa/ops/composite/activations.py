@@ -25,6 +25,7 @@ from proa.ops.primitive import NUMERIC, apply, value_of
 
 SQRT_HALF: Final = 0.7071067811865476
 SQRT_TWO_OVER_PI: Final = 0.7978845608028654
+CUBIC: Final = 0.044715
 
 
 _relu = composite(
@@ -119,12 +120,33 @@ def silu(x: Any) -> Any:
 def _gelu_expand(x: Any, approximate: str) -> Any:
     if approximate == "none":
         return x * 0.5 * (erf(x * SQRT_HALF) + 1.0)
-    inner = (x + x * x * x * 0.044715) * SQRT_TWO_OVER_PI
+    inner = (x + x * x * x * CUBIC) * SQRT_TWO_OVER_PI
     return x * 0.5 * (tanh(inner) + 1.0)
 
 
+def _gelu_slope_expand(x: Any, approximate: str) -> Any:
+    """Phi(x) + x phi(x); in the other form Phi is (1 + tanh(u)) / 2, and phi what follows."""
+    if approximate == "none":
+        bell = exp(x * x * -0.5) * (0.5 * SQRT_TWO_OVER_PI)
+        return (erf(x * SQRT_HALF) + 1.0) * 0.5 + x * bell
+    y = tanh((x + x * x * x * CUBIC) * SQRT_TWO_OVER_PI)
+    rise = (x * x * (3.0 * CUBIC) + 1.0) * (0.5 * SQRT_TWO_OVER_PI)
+    return (y + 1.0) * 0.5 + x * ((1.0 - y * y) * rise)
+
+
+_gelu_slope = composite(
+    "gelu_slope", wide(_gelu_slope_expand), params=("approximate",), batch=batch_first, cost=36,
+    doc="The derivative of gelu: Phi(x) + x phi(x), or that of the approximation by tanh.",
+)  # fmt: skip
+
+
+def _gelu_back(operands: Any, results: Any, cts: Any, approximate: str) -> list[Any]:
+    return [cts[0] * apply(_gelu_slope, (operands[0],), approximate=approximate)]
+
+
 _gelu = composite(
-    "gelu", wide(_gelu_expand), params=("approximate",), batch=batch_first,
+    "gelu", wide(_gelu_expand), params=("approximate",), batch=batch_first, cost=36,
+    pullback=wide_pullback(_gelu_back),
     doc="x times the normal distribution function of x, or its approximation by tanh.",
 )  # fmt: skip
 
