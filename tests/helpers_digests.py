@@ -102,6 +102,9 @@ def reductions() -> Iterator[Job]:
             yield f"max {text} {dtype}", op("max", axes=axes), (draw(shape, dtype),)
             yield f"min {text} {dtype}", op("min", axes=axes), (draw(shape, dtype),)
     yield "sum of a million float32", op("sum", axes=(0,)), (draw((1_000_003,), "float32"),)
+    for dtype in (*FLOATS, "int32"):
+        for axis in (0, 1):
+            yield f"argmax {axis} {dtype}", op("argmax", axes=(axis,)), (draw((41, 37), dtype),)
     for dtype in (*FLOATS, "int32", "uint8"):
         for axis, reverse in ((1, False), (0, True)):
             there = op("cumsum", axis=axis, reverse=reverse)
@@ -129,6 +132,21 @@ def products() -> Iterator[Job]:
         for dtype in FLOATS:
             rows = (draw((m, k), dtype), draw((k, n_), dtype, 1))
             yield f"dot {text} {dtype}", op("dot", a="mk", b="kn", out="mn"), rows
+
+
+def windows() -> Iterator[Job]:
+    for text, groups, window, more in (
+        ("line", 1, (5,), {"strides": (2,), "padding": ((2, 1),)}),
+        ("plane", 1, (3, 3), {"strides": (1, 2), "padding": ((1, 1), (0, 2))}),
+        ("plane in groups", 2, (3, 2), {"strides": (1, 1), "padding": ((0, 0), (1, 1))}),
+    ):
+        ones = (1,) * len(window)
+        there = op("conv", x_dilation=ones, w_dilation=ones, groups=groups, **more)
+        for dtype in FLOATS:
+            shapes = ((3, 8, *[19] * len(window)), (6, 8 // groups, *window))
+            rows = (draw(shapes[0], dtype), draw(shapes[1], dtype, 1))
+            yield f"conv of a {text} {dtype}", there, rows
+            yield f"conv of a {text} {dtype}, gradients", there, rows
 
 
 def moves() -> Iterator[Job]:
@@ -193,7 +211,7 @@ def composites() -> Iterator[Job]:
 
 
 def jobs() -> Iterator[Job]:
-    for family in (elementwise, casts, reductions, products, moves, indexed, composites):
+    for family in (elementwise, casts, reductions, products, windows, moves, indexed, composites):
         yield from family()
 
 

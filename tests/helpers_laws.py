@@ -82,6 +82,8 @@ SAMPLES: dict[str, list[tuple[Any, tuple[Draw, ...]]]] = {
         for k in ("relu", "sigmoid", "silu", "leaky_relu", "elu", "softplus", "log_sigmoid")
     },
     "gelu": many(cp.gelu, (x(2, 3),)) + many(cp.gelu, (x(4),), approximate="tanh"),
+    "gelu_slope": many(REGISTRY["gelu_slope"], (x(2, 3),), approximate="none")
+    + many(REGISTRY["gelu_slope"], (x(4),), approximate="tanh"),
     **{
         k: many(getattr(cp, k), (x(2, 3, 4),), (x(5),), axis=-1)
         + many(getattr(cp, k), (x(2, 3, 4),), axis=(0, 2), keepdims=True)

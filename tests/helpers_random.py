@@ -20,7 +20,7 @@ from proa.graph.rewrite import splice
 from proa.graph.spec import spec
 from proa.ops.expand import flat
 from proa.ops.movement import pad
-from proa.ops.primitive import EXACT, FLOAT, REGISTRY, apply
+from proa.ops.primitive import EXACT, FLOAT, REAL, REGISTRY, apply
 from proa.transforms.reverse import gradient_graph
 
 FLOATS = ("float32", "float32", "float64", "bfloat16", "float16")
@@ -533,13 +533,17 @@ def meant(graph: Graph, arrays: Sequence[Any], judges: bool = True) -> list[Mean
                 outs = entry.primitive.meaning(*known, **entry.named_params)
                 outs = outs if isinstance(outs, tuple) else (outs,)
                 slots += [Meant(np.asarray(o), exactly(o)) for o in outs]
-            elif judges and all(o.judged is not None for o in operands):
+            elif judges and _is_judged(entry) and all(o.judged for o in operands):
                 judged = [o.judged for o in operands if o.judged]
                 found = judge_step(entry, judged, STRICT)
                 slots += [Meant(None, _open(entry, known, judged, j)) for j in found]
             else:
                 slots += [Meant(None, None)] * len(entry.outs)
     return [slots[o] for o in graph.outputs]
+
+
+def _is_judged(entry: Any) -> bool:
+    return all(s.dtype in REAL for s in (*entry.ins, *entry.outs))
 
 
 def _extremes(entry: Any) -> bool:

@@ -31,6 +31,7 @@ from proa.graph.spec import spec
 from proa.ops.functions import exp
 from proa.ops.movement import permute, reshape, slice_
 from proa.ops.primitive import REGISTRY, apply
+from proa.ops.window import geometry
 from tests import test_cpu_indexed as moves
 from tests import test_cpu_product as products
 from tests.test_cpu import CPU, PRIMITIVES, compiled, on
@@ -142,6 +143,17 @@ CASES: dict[str, Callable[[], Made]] = {
     "pad": lambda: made(
         named("pad", low=(1, 2), high=(2, 3), interior=(0, 0)), floats(6, 30), floats()
     ),
+    "convolution": lambda: made(
+        named("conv", **geometry(2, padding=(1, 1))), floats(2, 3, 17, 18), floats(7, 3, 3, 3)
+    ),
+    "convolution, few places": lambda: made(
+        named("conv", **geometry(2)), floats(4, 3, 7, 8), floats(7, 3, 3, 3)
+    ),
+    "product of integers": lambda: made(
+        dot("ik", "kj", "ij"), ints(13, 50, below=99), ints(50, 7, below=99)
+    ),
+    "argmax rows": lambda: made(named("argmax", axes=(1,)), floats(9, 300)),
+    "argmax columns": lambda: made(named("argmax", axes=(0,)), floats(30, 41)),
     "cumsum": lambda: made(named("cumsum", axis=0, reverse=False), floats(20, 40)),
     "cumsum chains": lambda: made(named("cumsum", axis=1, reverse=False), floats(20, 40)),
     "cumsum half": lambda: made(
@@ -184,6 +196,13 @@ DAMAGES: dict[str, list[tuple[int, tuple[int, ...], int]]] = {
     "dynamic update": [(1, (8,), 1), (1, (9,), 4), (1, (2, 3), 1)],
     "concatenate": [(0, (2, 3), 1), (1, (10,), 4), (1, (11,), 4)],
     "pad": [(1, (2, 3), 1), (4, (10,), 4)],
+    "convolution": [(-2, (2, 3), 1), *[(-1, *d[1:]) for d in product("columns", b_depth=4)]],
+    "convolution, few places": [
+        *[(-2, *d[1:]) for d in product("columns", b_depth=4)], (-1, (2, 3), 1)
+    ],
+    "product of integers": [(-1, (1, 3), 1)],
+    "argmax rows": [(0, (7,), 1), (0, (5,), 4)],
+    "argmax columns": [(0, (7,), 1), (0, (8,), 4), (0, (2, 3), 1)],
     "cumsum": [(0, (7,), 1), (0, (8,), 4), (0, (9,), 4)],
     "cumsum chains": [(0, (7,), 1), (0, (8,), 4), (0, (9,), 4)],
     "cumsum half": [(0, (7,), 1), (0, (9,), 2), (0, (2, 3), 1)],

@@ -145,11 +145,13 @@ def sums_down_a_column_of_sums(x: Any, y: Any) -> list[Any]:
     return [op("sum", op("mul", rows, y), axes=(0,)), z]
 
 
-def one_element_beside_its_sum(x: Any) -> list[Any]:
-    """By its shape a number a row, which a sum of everything has none of: it was not written."""
-    y = op("reshape", op("sqrt", x), shape=(1,))
-    z = op("mul", y, x)
-    return [z, op("sum", op("mul", x, z), axes=(0, 1))]
+def one_element_beside_its_sum(x: Any, y: Any, n: Any) -> list[Any]:
+    """By its place a number a row, which a sum of everything has none of: it was not written."""
+    r = op("sqrt", x)
+    q = op("reshape", op("add", r, n), shape=(1,))
+    z, k = op("mul", q, r), op("mul", y, n)
+    total = op("sum", op("mul", y, z), axes=(0, 1))
+    return [op("mul", z, n), total, op("mul", k, q), op("mul", k, r)]
 
 
 def units_that_wait_for_each_other(x: Any, y: Any, none: Any, pad: Any) -> list[Any]:
@@ -170,11 +172,20 @@ def units_that_wait_for_each_other(x: Any, y: Any, none: Any, pad: Any) -> list[
     return [op("add", w, x), op("rem", w, empty), op("sub", a, b)]
 
 
+def row_numbers_beside_sums_both_ways(x: Any, n: Any) -> list[Any]:
+    """What stands still along a row was laid out over the whole space: no number a row any more."""
+    a, b = x.spec.shape[:2]
+    rows = op("reshape", op("sum", x, axes=(2, 3)), shape=(a, b, 1, 1))
+    every = op("broadcast", n, shape=(a, b, 1, 1), axes=(1, 2, 3))
+    return [op("sum", x, axes=(0, 1)), op("add", rows, every)]
+
+
 ONCE: list[tuple[Any, list[tuple[int, ...]]]] = [
     (view_of_a_place_used_again, [(2, 2), (3, 2)]), (sums_of_empty_rows, [(16, 0)]),
     *[(sums_down_a_column_of_sums, [(3, n), (3, 1)]) for n in (0, 5, 4000)],
-    (one_element_beside_its_sum, [(1, 1)]),
+    (one_element_beside_its_sum, [(1, 1), (1, 1), ()]),
     (units_that_wait_for_each_other, [(1, 1), (1, 1), (0, 0), ()]),
+    (row_numbers_beside_sums_both_ways, [(2, 5, 40, 50), (5, 1, 1)]),
 ]  # fmt: skip
 
 

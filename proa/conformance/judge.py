@@ -265,7 +265,12 @@ def _sum_error(entry: Entry, operands: Sequence[Judged], of: Spec) -> Array:
     are added in float32 and rounded once."""
     eps = float(dtypes.finfo(of.dtype).eps)
     unit = 2.0**-23 if of.dtype.name in NARROW else eps
-    sizes = [np.abs(o.value) if o.value.dtype.kind == "f" else o.value for o in operands]
+    sizes = [
+        np.where(np.isfinite(o.value), np.abs(o.value), 0.0)
+        if o.value.dtype.kind == "f"
+        else o.value
+        for o in operands
+    ]
     (total,) = _run(entry, sizes)
     terms = max([o.value.size for o in operands])
     judged = 2.0 if of.dtype.name == "float64" else 1.0

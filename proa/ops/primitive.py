@@ -87,6 +87,7 @@ class Primitive:
     | saves | what reverse mode needs: names of operands, `y` for the result |
     | retained | kept when the forward pass was read before `backward()` (RULES 1.5) |
     | expand | composites only: the definition in other operations |
+    | whole | composites only: kept in derivatives that call it, for backends to claim |
     """
 
     params: tuple[str, ...]
@@ -111,6 +112,7 @@ class Primitive:
     batch: Any
     differentiable: Any
     promotes: bool
+    whole: bool
 
     def __init__(self, name: str, family: Family, **fields: Any) -> None:
         self.name = name
@@ -207,7 +209,7 @@ _DEFAULTS: Final[dict[str, Any]] = {
     "linear": (), "transpose": None, "saves": "", "retained": False, "expand": None,
     "pullback": None, "accuracy": EXACT, "cost": 1, "domain": Domain(-3.0, 3.0), "edges": {},
     "samples": (), "errors": (), "doc": "", "batch": None, "differentiable": True,
-    "promotes": False,
+    "promotes": False, "whole": False,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, Final, NamedTuple, final
 
 from proa import dtypes
-from proa.backends.cpu.claims import HELD, memory_type, register_type, signed, widened
+from proa.backends.cpu.claims import HELD, NARROW, memory_type, register_type, signed, widened
 from proa.backends.cpu.joined import (
     PART_WORDS,
     TILE_BYTES,
@@ -47,7 +47,10 @@ class Argmax(NamedTuple):
     def ir(self, name: str, machine: Target) -> str:
         """Words: part (rows, places beside), steps of operand and result along these, length of
         the axis and the operand's step along it, rows."""
-        code = Code(2, max(2, machine.vector_bytes // max(4, self.dtype.itemsize)))
+        # Narrow floats are held in four bytes; and across rows a place stands beside each element.
+        is_whole = self.pattern == "r" and self.dtype not in NARROW
+        width = self.dtype.itemsize if is_whole else max(4, self.dtype.itemsize)
+        code = Code(2, max(2, min(64, machine.vector_bytes // width)))
         source, goal = code.pointer(0), code.pointer(1)
         steps = code.words(PART_WORDS, 2)
         size, along = code.words(PART_WORDS + 2, 2)
@@ -167,21 +170,31 @@ class Argmax(NamedTuple):
     def _find(
         self, code: Code, row: str, largest: Vector, first: str, last: str, found: str
     ) -> str:
-        """The first place from `first` to below `last` that holds the largest; else `found`. The
-        loop ends where it is found."""
-        body, lanes = code.body, code.body.lanes
+        """The first place from `first` to below `last` that holds the largest; else `found`."""
+        body, lanes, before, name = code.body, code.body.lanes, code.block, code.fresh()
+        at, after = body.fresh(), body.fresh()
         body.declare("llvm.cttz.i64", "i64", ["i64", "i1"])
-        with code.loop(first, last, lanes, carried=[found]) as i:
-            value = self._load(code, row, [i.at])
-            hits = value.equals(largest)
-            hits = hits | value.is_nan() if value.is_float else hits
-            bits = code.set(f"bitcast {hits.wide} {hits.names[0]} to i{lanes}")
-            any_ = code.set(f"icmp ne i{lanes} {bits}, 0")
-            bits = code.set(f"zext i{lanes} {bits} to i64")
-            place = code.add(i.at, code.set(f"call i64 @llvm.cttz.i64(i64 {bits}, i1 false)"))
-            i.next = [code.set(f"select i1 {any_}, i64 {place}, i64 {i.values[0]}")]
-            i.step = code.set(f"select i1 {any_}, i64 {code.sub(last, i.at)}, i64 {lanes}")
-        return i.values[0]
+        body.line(f"  br label %{name}")
+        code.label(name)
+        body.line(f"  {at} = phi i64 [ {first}, %{before} ], [ {after}, %{name}.more ]")
+        is_open = code.set(f"icmp slt i64 {at}, {last}")
+        body.line(f"  br i1 {is_open}, label %{name}.body, label %{name}.end")
+        code.label(f"{name}.body")
+        value = self._load(code, row, [at])
+        hits = value.equals(largest)
+        hits = hits | value.is_nan() if value.is_float else hits
+        bits = code.set(f"bitcast {hits.wide} {hits.names[0]} to i{lanes}")
+        is_here = code.set(f"icmp ne i{lanes} {bits}, 0")
+        body.line(f"  br i1 {is_here}, label %{name}.hit, label %{name}.more")
+        code.label(f"{name}.more")
+        body.line(f"  {after} = add i64 {at}, {lanes}")
+        body.line(f"  br label %{name}")
+        code.label(f"{name}.hit")
+        bits = code.set(f"zext i{lanes} {bits} to i64") if lanes < 64 else bits
+        place = code.add(at, code.set(f"call i64 @llvm.cttz.i64(i64 {bits}, i1 false)"))
+        body.line(f"  br label %{name}.end")
+        code.label(f"{name}.end")
+        return code.set(f"phi i64 [ {found}, %{name} ], [ {place}, %{name}.hit ]")
 
 
 def claims(entry: Entry) -> bool:

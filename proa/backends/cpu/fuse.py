@@ -164,8 +164,10 @@ def _unite(
 
 
 def _unite_siblings(draft: Draft, order: _Order) -> None:
-    """Reductions that read what another unit reads as well, element by element, join it."""
-    for step, entry in [(n, s.entry) for n, s in enumerate(draft.steps) if is_reduction(s.entry)]:
+    """Reductions that read what another unit reads as well, element by element, join it; so do
+    composites, which share what they compute with their derivatives."""
+    steps = [(n, s.entry) for n, s in enumerate(draft.steps)]
+    for step, entry in [p for p in steps if is_reduction(p[1]) or p[1].primitive.expand]:
         mine = draft.units.get(draft.unit_of.get(step, -1))
         if mine is None or mine.shape is None or len(mine.steps) > 1:
             continue

@@ -104,8 +104,7 @@ class Code:
         self, start: str | int, stop: str, step: str | int = 1,
         carried: Sequence[str] = (), type_: str | Sequence[str] = "i64",
     ) -> Iterator[Counter]:  # fmt: skip
-        """From start to below stop, with values of one type or of one each. After the loop the
-        counter's names hold the last."""
+        """From start to below stop. After the loop the counter's names hold the last values."""
         body, name, before = self.body, self.fresh(), self.block
         body.line(f"  br label %{name}")
         self.label(name)
@@ -452,8 +451,7 @@ def padded(
     nests: Any, step: int, x: Layout, of: Sequence[int], value: Place, params: Sequence[Any],
     goal: Layout, shape: Sequence[int], width: int,
 ) -> None:  # fmt: skip
-    """The frame, then what is inside. Between spread elements lies the value, so it comes first.
-    `params` are the elements before, behind and between, of each axis."""
+    """The frame, then what is inside; where elements are spread, the value everywhere first."""
     result, to, still = goal.root, goal.strides, (0,) * len(shape)
     inside = [_kept(n, *row) for n, *row in zip(of, shape, *params, strict=True)]
     kept = tuple([last - first for first, last, _, _ in inside])

@@ -82,12 +82,14 @@ def loops(nests: Nests, unit: Unit) -> None:
         order = [a for a in order if a not in gone] + gone
         shape = tuple([shape[a] for a in order])
         operands = [
-            _packed(nests, o._replace(strides=tuple([o.strides[a] for a in order])), shape)
+            _packed(nests, o._replace(strides=tuple([o.strides[a] for a in order])), shape, order)
             for o in operands
         ]
         reduced, across = list(range(len(shape) - len(gone), len(shape))), []
     for axes in (reduced, across):
-        operands = [o if _runs(o, shape, axes) else _packed(nests, o, shape) for o in operands]
+        operands = [
+            o if _runs(o, shape, axes) else _packed(nests, o, shape, axes) for o in operands
+        ]
     results, sums = [], []
     for slot in unit.members:
         if not nests.draft.is_shared(unit, slot):
@@ -111,15 +113,19 @@ def loops(nests: Nests, unit: Unit) -> None:
         nests.actions.append(loop_call(operands, nodes, results, shape, nests.step, reduced))
 
 
-def _packed(nests: Nests, operand: Operand, shape: tuple[int, ...]) -> Operand:
-    """An operand laid out anew over the whole space."""
+def _packed(nests: Nests, operand: Operand, shape: tuple[int, ...], axes: Sequence[int]) -> Operand:
+    """An operand laid out anew over these axes and all others that it runs along: what stands
+    still along a row goes on to."""
+    kept = [a in axes or s != 0 for a, s in enumerate(operand.strides)]
+    shape = tuple([n if k else 1 for n, k in zip(shape, kept, strict=True)])
     if operand.is_index:
         memory = nests.indices(operand.strides, shape)
     else:
         layout = Layout(operand.memory, operand.offset, operand.strides)
         memory = nests.packed(layout, shape, operand.dtype)
-    strides = contiguous(shape, operand.dtype.itemsize)
-    return Operand(operand.dtype, memory, 0, strides)
+    every = contiguous(shape, operand.dtype.itemsize)
+    strides = tuple([s if k else 0 for s, k in zip(every, kept, strict=True)])
+    return Operand(operand.dtype, memory, 0, strides, moves=operand.moves or kept[-1])
 
 
 def _read(

@@ -67,6 +67,10 @@ class _Plan:
         names = "ngoc" + self.k + self.p
         numbers = (count, groups, out // groups, channels, *kernel, *places)
         self.sizes = dict(zip(names, numbers, strict=True))
+        # Examples of few places stand side by side, innermost where that makes long rows.
+        self.is_shared = prod(places) < FEW
+        self.along_kernel = kernel[-1] > places[-1]
+        self.is_inner = self.is_shared and not self.along_kernel and prod(kernel) > 1
         self.source, steps = self._source(entry, nests.layout(made.slots[0]))
         along = [s * d for s, d in zip(steps[2:], dilation, strict=True)]
         across = [s * t for s, t in zip(steps[2:], strides, strict=True)]
@@ -84,15 +88,22 @@ class _Plan:
         return dict(zip(letters, steps, strict=True))
 
     def _source(self, entry: Entry, x: Layout) -> tuple[Layout, tuple[int, ...]]:
-        """The operand, in memory of its own if there are zeros between or around its elements."""
+        """The operand, in memory of its own if there are zeros between or around its elements, or
+        if examples are to be the innermost axis."""
         _, padding, gaps, _, _ = entry.params
-        if all(pair == (0, 0) for pair in padding) and all(g == 1 for g in gaps):
+        is_turned = self.is_inner and self.sizes["n"] > 1
+        is_wider = any(pair != (0, 0) for pair in padding) or any(g > 1 for g in gaps)
+        if not is_turned and not is_wider:
             return x, x.strides
         of, size = entry.ins[0].shape, self.dtype.itemsize
         rows = zip(of[2:], padding, gaps, strict=True)
         shape = (*of[:2], *[spread_size(n, g) + sum(pair) for n, pair, g in rows])
         memory = self.nests.temporary(prod(shape) * size)
-        goal = Layout(memory, 0, contiguous(shape, size))
+        strides = contiguous(shape, size)
+        if is_turned:
+            *others, last = contiguous((*shape[1:], shape[0]), size)
+            strides = (last, *others)
+        goal = Layout(memory, 0, strides)
         if prod(shape):
             zero = self.nests.indices((0,), (1,)), 0  # eight bytes: a zero of any dtype
             low, high = [(0, 0, *[pair[i] for pair in padding]) for i in (0, 1)]
@@ -105,20 +116,18 @@ class _Plan:
     def calls(self) -> None:
         """One product; or several, each with patches and results of its own."""
         width, sizes = self.dtype.itemsize, self.sizes
-        self.nests.beside += [Move(width, "u"), Move(width, "g")]
+        self.nests.beside += [Move(width, pattern) for pattern in "ugs"]
         letters = "ngo" + self.p
         depth, places = prod(sizes[x] for x in "c" + self.k), prod(sizes[x] for x in self.p)
-        if not depth or not prod(sizes[x] for x in letters) or self._is_plain(places):
+        if not depth or not prod(sizes[x] for x in letters) or self._is_plain():
             whole = Part(0, sizes["n"], 0, sizes["p"])
             patches = self.source._replace(strides=tuple(self.patches.values()))
             self._multiply(patches, "".join(self.patches), letters, whole)
             return
-        if places < FEW:
-            letters = "gon" + self.p  # examples side by side
+        if self.is_shared:
+            letters = f"go{self.p}n" if self.is_inner else f"gon{self.p}"
         head, rest = letters.split("o")
-        order = head + "c" + self.k + rest
-        if sizes[self.k[-1]] > sizes[self.p[-1]]:
-            order = head + rest + "c" + self.k
+        order = head + rest + "c" + self.k if self.along_kernel else head + "c" + self.k + rest
         for part in self._parts(depth * places * sizes["g"] * width):
             shape = tuple([self._sizes(part)[x] for x in order])
             offset = part.example * self.patches["n"] + part.place * self.patches["p"]
@@ -128,9 +137,9 @@ class _Plan:
             patches = Layout(memory, 0, contiguous(shape, width))
             self._multiply(patches, order, letters, part)
 
-    def _is_plain(self, places: int) -> bool:
+    def _is_plain(self) -> bool:
         """Whether kernels are single places, and what they read is columns as it lies."""
-        if prod(self.sizes[x] for x in self.k) > 1 or places < FEW:
+        if prod(self.sizes[x] for x in self.k) > 1 or self.is_shared:
             return False
         wanted = contiguous(tuple([self.sizes[x] for x in self.p]), self.dtype.itemsize)
         return wanted == tuple([self.patches[x] for x in self.p])
@@ -139,19 +148,18 @@ class _Plan:
         return self.sizes | {"n": part.examples, "p": part.places}
 
     def _parts(self, nbytes: int) -> Iterator[Part]:
-        """Patches of one example have so many bytes."""
+        """Patches of one example have so many bytes. Examples that are innermost stay together."""
         count, places = self.sizes["n"], self.sizes["p"]
         most = min(MOST_BYTES, target().l3_bytes // 4)
-        if nbytes > MOST_BYTES:
-            rows = max(1, most * places // nbytes)
-            for i in range(count):
-                for first in range(0, places, rows):
-                    yield Part(i, 1, first, min(rows, places - first))
-            return
-        parts = -(-count // max(1, most // nbytes))
-        share = -(-count // parts)
-        for i in range(0, count, share):
-            yield Part(i, min(share, count - i), 0, places)
+        rows = most * places // (count * nbytes) if self.is_inner else 0
+        share = count
+        if not rows:
+            rows, share = places, max(1, most // nbytes)
+            if nbytes > MOST_BYTES:
+                rows = max(1, most * places // nbytes)
+        for i, examples in _even(count, share):
+            for first, some in _even(places, rows):
+                yield Part(i, examples, first, some)
 
     def _multiply(self, patches: Layout, names: str, letters: str, part: Part) -> None:
         """The product of a part, by way of memory of its own if its results do not lie together."""
@@ -173,3 +181,10 @@ class _Plan:
         )  # fmt: skip
         if is_apart:
             move(self.nests, self.step, shape, width, (goal.root, 0), goal.strides, place, steps)
+
+
+def _even(size: int, most: int) -> Iterator[tuple[int, int]]:
+    """Parts of at most so many, about alike: the first of each, and how many."""
+    share = -(-size // -(-size // most))
+    for i in range(0, size, share):
+        yield i, min(share, size - i)

@@ -136,6 +136,7 @@ def _gelu_slope_expand(x: Any, approximate: str) -> Any:
 
 _gelu_slope = composite(
     "gelu_slope", wide(_gelu_slope_expand), params=("approximate",), batch=batch_first, cost=36,
+    whole=True,
     doc="The derivative of gelu: Phi(x) + x phi(x), or that of the approximation by tanh.",
 )  # fmt: skip
 
