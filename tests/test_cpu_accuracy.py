@@ -112,14 +112,19 @@ Worst = tuple[float, tuple[Any, ...]]
 ROUNDED: Worst = (0.5, ())  # nothing is worse than rounded right
 
 
+def suspects(found: Any, exact: Any, most: float) -> Any:
+    """Places where a result may be off by more than `most` units; all others are seen at once."""
+    with np.errstate(all="ignore"):
+        right = (found == exact.astype(found.dtype)) & (np.signbit(found) == np.signbit(exact))
+        unit = np.abs(exact) * (most * np.finfo(found.dtype).eps / 2)  # at most that long
+        right |= (np.abs(found - exact) <= unit) & (exact != 0)
+    return np.nonzero(~right)[0]
+
+
 def worst(name: str, arrays: Any, exact: Any, before: Worst = ROUNDED) -> Worst:
     """The worst input of all, and of those before."""
     found = on_cpu(name, *arrays)
-    with np.errstate(all="ignore"):  # most are seen at once to be no worse
-        right = (found == exact.astype(found.dtype)) & (np.signbit(found) == np.signbit(exact))
-        unit = np.abs(exact) * (before[0] * np.finfo(found.dtype).eps / 2)  # at most that long
-        right |= (np.abs(found - exact) <= unit) & (exact != 0)
-    (left,) = np.nonzero(~right)
+    left = suspects(found, exact, before[0])
     if not left.size:
         return before
     away = units(found[left], exact[left])

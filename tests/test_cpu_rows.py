@@ -35,7 +35,8 @@ SPACES = (  # shape, reduced axes
     ((1000, 70), (0,)), ((3, 700, 33), (1,)), ((3, 70, 33), (0, 2)), ((3, 7, 5, 6), (1, 2)),
     ((3, 7, 5, 6), (0, 1)), ((2, 3, 4), (0, 1, 2)), ((70000,), (0,)), ((2, 300, 400), (1, 2)),
     ((0, 3), (0,)), ((3, 0), (1,)), ((0, 3), (1,)), ((1, 300), (1,)), ((300, 1), (0,)),
-    ((1, 1), (0,)), ((513, 300), (0,)), ((2, 9, 257), (0, 1)),
+    ((1, 1), (0,)), ((513, 300), (0,)), ((2, 9, 257), (0, 1)), ((2, 5000), (0,)),
+    ((3, 5, 70), (1,)), ((16, 33), (0,)), ((17, 33), (0,)), ((1, 9), (0,)),
 )  # fmt: skip
 NUMBERS = ("float32", "float64", "float16", "bfloat16", "int32", "int8", "uint8", "int64")
 
@@ -285,6 +286,26 @@ def test_what_is_one_kernel() -> None:
 
     assert loops_of(softmax) == ["loop"]
     assert loops_of(norm) == ["join", "join", "loop"]
+
+
+@pytest.mark.parametrize("n", [255, 256, 1000, 5000])
+def test_counts_beside_floats(n: int) -> None:
+    """Sums of wide integers in a loop of floats: their lanes take two registers."""
+    x = of("float32", (3, n))
+    a = pa.asarray(x, device="cpu")
+    for _ in range(3):
+        assert int(pa.sum(a > 0)) == int((x > 0).sum())
+        assert pa.sum((a * 2.0).astype(pa.int64), axis=1).tolist() == (
+            (x * np.float32(2)).astype(np.int64).sum(1).tolist()
+        )
+
+
+def test_a_sum_across_numbers_that_are_one_a_row() -> None:
+    x = of("float32", (40, 300))
+    a = pa.asarray(x, device="cpu")
+    for _ in range(3):
+        found = pa.max(pa.sum(a, axis=1, keepdims=True), axis=0)
+        assert same(found.numpy(), in_order(x, (1,)).max(0, keepdims=True))
 
 
 def test_no_register_is_spilled_in_rows() -> None:

@@ -262,23 +262,23 @@ def _tiny(dtype: Dtype, wider: Widen) -> float:
 
 def _sum_error(entry: Entry, operands: Sequence[Judged], of: Spec) -> Array:
     """A unit for each term that meets in one element, of the sum of absolute values. Narrow floats
-    are added in float32 and rounded once."""
+    are added in float32 and rounded once. Finite terms whose sum may overflow on the way, in one
+    order or another, give nothing to hold on to."""
     eps = float(dtypes.finfo(of.dtype).eps)
     unit = 2.0**-23 if of.dtype.name in NARROW else eps
-    sizes = [
-        np.where(np.isfinite(o.value), np.abs(o.value), 0.0)
-        if o.value.dtype.kind == "f"
-        else o.value
-        for o in operands
-    ]
-    (total,) = _run(entry, sizes)
+    (total,) = _run(entry, [_finite_sizes(o.value) for o in operands])
     terms = max([o.value.size for o in operands])
     judged = 2.0 if of.dtype.name == "float64" else 1.0
     limit = float(dtypes.finfo(dtypes.float32 if unit != eps else of.dtype).max)
-    beyond = np.isfinite(total) & (total > limit)  # on the way, if not at the end
-    total = np.where(np.isfinite(total), total, 0.0)
     error = (terms * unit * judged + (eps if unit != eps else 0.0)) * total
-    return np.where(beyond, np.inf, error)
+    return np.where(total <= limit, error, np.inf)
+
+
+def _finite_sizes(value: Array) -> Array:
+    """Absolute values, 0 for what is not finite; what addresses as it is."""
+    if value.dtype.kind != "f":
+        return value
+    return np.where(np.isfinite(value), np.abs(value), 0.0)
 
 
 # Verdicts.

@@ -42,7 +42,10 @@ def folder() -> Path:
 def load(name: str) -> bytes | None:
     """The object of this name, if one is there and whole."""
     try:
-        head, _, object_ = (folder() / name).read_bytes().partition(b"\n")
+        path = folder() / name
+        if not path.is_file():
+            return None  # nothing, or what would be waited for
+        head, _, object_ = path.read_bytes().partition(b"\n")
     except OSError:
         return None
     return object_ if head == _head(name, object_) else None

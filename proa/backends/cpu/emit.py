@@ -30,7 +30,7 @@ from proa.graph.entry import Entry
 if TYPE_CHECKING:
     from proa.backends.cpu.loop import Loop
 
-WORDS: Final = 7  # of a loop's table before the strides along the row
+WORDS: Final = 8  # of a loop's table before the strides along the row
 
 
 def lanes_of(kernel: Loop, machine: Target) -> int:
@@ -85,7 +85,7 @@ class _Emitter:
     def function(self) -> list[str]:
         body, pointers = self.body, len(self.memory)
         body.label("entry")
-        axes, size, rows, chunk, pieces, period, extent = [self.word(i) for i in range(WORDS)]
+        axes, size, rows, chunk, pieces, period, extent, lanes = map(self.word, range(WORDS))
         self.steps = [self.word(WORDS + k) for k in range(self.count)]
         piece = body.set(f"urem i64 %tile, {pieces}")
         block = body.set(f"udiv i64 %tile, {pieces}")
@@ -102,6 +102,7 @@ class _Emitter:
         body.line(f"  %begin = add i64 {begin}, 0")
         body.line(f"  %end = add i64 {end}, 0")
         body.line(f"  %piece = add i64 {piece}, 0")
+        body.line(f"  %lanes = add i64 {lanes}, 0")
         self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
         walk = Odometer(body, pointers, WORDS + self.count, axes)
         starts = walk.begin(first)
@@ -126,7 +127,7 @@ class _Emitter:
     # Where a tile begins.
 
     def _fill(self, walk: Odometer, starts: list[str]) -> None:
-        """16 lanes of each sum from column to column begin with what changes nothing."""
+        """The lanes of each sum from row to row begin with what changes nothing."""
         body = self.body
         _, strides = walk.axis("0")
         for i, (result, pattern) in enumerate(self.kernel.results):
@@ -141,7 +142,7 @@ class _Emitter:
             body.line(f"  br label %fill{k}")
             body.label(f"fill{k}")
             body.line(f"  %lane{k} = phi i64 [ 0, %{before} ], [ %lane{k}.next, %fill{k}.next ]")
-            body.line(f"  %lane{k}.open = icmp slt i64 %lane{k}, {LANES}")
+            body.line(f"  %lane{k}.open = icmp slt i64 %lane{k}, %lanes")
             body.line(f"  br i1 %lane{k}.open, label %fill{k}.lane, label %fill{k}.end")
             body.label(f"fill{k}.lane")
             far = body.set(f"mul i64 %lane{k}, {strides[k]}")

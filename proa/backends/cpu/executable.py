@@ -236,12 +236,15 @@ class CpuExecutable:
         raw, scratch = None, 0
         size, places = self.plan.arena, threads().count
         total = size + self.scratch * places
-        if total:
-            piece = arena(total)
-            raw = piece.array
-            bases[0], scratch = piece.address, piece.address + size
-        for base, shape, dtype, nbytes in self.made:
-            arrays[base], bases[base] = allocate(shape, dtype, nbytes)
+        try:
+            if total:
+                piece = arena(total)
+                raw = piece.array
+                bases[0], scratch = piece.address, piece.address + size
+            for base, shape, dtype, nbytes in self.made:
+                arrays[base], bases[base] = allocate(shape, dtype, nbytes)
+        except MemoryError as error:
+            raise OutOfMemory(self._failed(0, error)) from error
         run = Run(bases, arrays, raw, scratch, places)
         if self.quiet:
             with np.errstate(all="ignore"), engine().strict():

@@ -21,7 +21,8 @@ KEPT_BYTES: Final = 1 << 30
 
 @final
 class Pool:
-    """Pieces that are free, by size. The lock may be taken again by a piece that goes meanwhile."""
+    """Pieces that are free, by size; the sizes in the order in which they were last used. The lock
+    may be taken again by a piece that goes meanwhile."""
 
     __slots__ = ("free", "bytes", "lock")
 
@@ -31,7 +32,7 @@ class Pool:
         self.lock = threading.RLock()
 
     def take(self, nbytes: int) -> Any:
-        size = -(-nbytes // GRAIN) * GRAIN
+        size = rounded(nbytes)
         with self.lock:
             rows = self.free.get(size)
             if rows:
@@ -45,15 +46,35 @@ class Pool:
 
     def give(self, raw: Any) -> None:
         size = raw.nbytes - ALIGNMENT
+        if size > KEPT_BYTES:
+            return
         with self.lock:
-            if self.bytes + size <= KEPT_BYTES:
-                self.free.setdefault(size, []).append(raw)
-                self.bytes += size
+            rows = self.free.pop(size, [])
+            rows.append(raw)
+            self.free[size] = rows
+            self.bytes += size
+            while self.bytes > KEPT_BYTES:
+                self._drop()
+
+    def _drop(self) -> None:
+        """A piece of the size that nobody has used for the longest."""
+        oldest = next(iter(self.free))
+        if self.free[oldest]:
+            self.free[oldest].pop()
+            self.bytes -= oldest
+        if not self.free[oldest]:
+            del self.free[oldest]
 
     def clear(self) -> None:
         with self.lock:
             self.free.clear()
             self.bytes = 0
+
+
+def rounded(nbytes: int) -> int:
+    """Sizes that lie close together are one: an eighth of a power of two apart."""
+    step = max(GRAIN, 1 << max(0, nbytes.bit_length() - 4))
+    return -(-nbytes // step) * step
 
 
 pool: Final = Pool()
@@ -84,7 +105,8 @@ class Piece:
         }
 
     def __del__(self) -> None:
-        pool.give(self.raw)
+        if hasattr(self, "raw"):
+            pool.give(self.raw)
 
 
 def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]:
@@ -109,7 +131,8 @@ class Arena:
         self.array = self.raw[self.address - begin :]
 
     def __del__(self) -> None:
-        pool.give(self.raw)
+        if hasattr(self, "raw"):
+            pool.give(self.raw)
 
 
 def arena(nbytes: int) -> Arena:

@@ -254,7 +254,7 @@ def _pieces(
     walk = _Walk(n, 1, chunk, pieces, 1, 1)
     call = _called(kernel, operands, [*results, *made], walk, steps, [], pieces, nests.step)
     nests.actions.append(call)
-    _join(nests, sums, made, 1, pieces, 1)
+    _join(nests, sums, made, 1, pieces, 1, LANES)
 
 
 def _blocks(
@@ -275,39 +275,40 @@ def _blocks(
         *collapsed(shape, memories, range(across[0])),
     ]  # fmt: skip
     outer = prod([m for m, _ in axes[3:]])
+    lanes = LANES if count >= LANES else 1 << max(0, count - 1).bit_length()
     made = []
     for number, entry, _ in sums:
         dtype = lane_dtype(entry.ins[0].dtype)
-        memory = nests.temporary(outer * blocks * LANES * n * dtype.itemsize)
+        memory = nests.temporary(outer * blocks * lanes * n * dtype.itemsize)
         made.append(Result(number, dtype, memory, (), "+"))
-        far = _lane_strides(axes, n * dtype.itemsize)
+        far = _lane_strides(axes, n * dtype.itemsize, lanes)
         axes = [(m, [*s, f]) for (m, s), f in zip(axes, far, strict=True)]
     kernel = _loop(operands, nodes, [*results, *made], steps)
     chunk = max(n, 1) if reduced else COLUMN_BYTES // max([r.dtype.itemsize for r in made])
     pieces = 1 if reduced else -(-n // chunk)  # the sum of a row of nothing is written too
-    walk = _Walk(n, BLOCK, chunk, pieces, blocks * BLOCK, count)
+    walk = _Walk(n, BLOCK, chunk, pieces, blocks * BLOCK, count, lanes)
     tiles, every = outer * blocks * pieces, [*results, *made]
     call = _called(kernel, operands, every, walk, steps, axes, tiles, nests.step)
     nests.actions.append(call)
-    _join(nests, sums, made, outer, blocks, n)
+    _join(nests, sums, made, outer, blocks, n, lanes)
 
 
 def _join(
     nests: Nests, sums: list[tuple[int, Entry, int]], made: list[Result], outer: int, blocks: int,
-    columns: int,
+    columns: int, lanes: int,
 ) -> None:  # fmt: skip
     width = max(1, min(columns, 1 << 12))
     parts = -(-columns // width)
     for (_, entry, slot), part in zip(sums, made, strict=True):
         nests.actions.append(Call(
-            Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts),
+            Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts, lanes),
             outer * parts, 0, nests.step,
         ))  # fmt: skip
 
 
-def _lane_strides(axes: Axes, line: int) -> list[int]:
+def _lane_strides(axes: Axes, line: int, lanes: int) -> list[int]:
     """Of lanes that rows are added to, along (lane, step, block, outer axes)."""
-    found, far = [line, 0], LANES * line
+    found, far = [line, 0], lanes * line
     for m, _ in axes[2:]:
         found.append(far)
         far *= m
@@ -345,7 +346,8 @@ def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Res
 
 class _Walk(NamedTuple):
     """The words of a loop's table that say how rows of n elements are cut: rows a tile, elements
-    a piece of a row, pieces a row; of each `period` of rows only `extent` are there."""
+    a piece of a row, pieces a row; of each `period` of rows only `extent` are there, and fewer
+    rows than lanes fill so many of them."""
 
     n: int
     per_tile: int
@@ -353,6 +355,7 @@ class _Walk(NamedTuple):
     pieces: int
     period: int
     extent: int
+    lanes: int = LANES
 
 
 def _called(

@@ -17,13 +17,13 @@ from proa.backends.cpu.claims import (
 )
 from proa.backends.cpu.kernel import LANES, entered, is_reduction, lane_dtype
 from proa.backends.cpu.target import Target, target
-from proa.backends.cpu.vector import Body, Vector
+from proa.backends.cpu.vector import Body, Vector, select
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 RULE: Final = {"sum": "add", "max": "maximum", "min": "minimum"}
 LEVELS: Final = 48
-SLOT: Final = 64  # bytes of a register in memory, whatever its width
+SLOT: Final = 128  # bytes of a vector in memory: at most 16 lanes of 8 bytes
 Op = tuple[Entry, int]  # a reduction, and how many registers hold its lanes
 
 
@@ -222,8 +222,9 @@ def _adopted(body: Body, inner: Body) -> None:
 class Join:
     """Completes sums of which 16 lanes a block (or piece) are there.
 
-    Results: the lanes (outer, blocks, 16, columns), which are used up, and (outer, columns). Table:
-    blocks, columns, columns a tile, tiles along the columns.
+    Results: the lanes (outer, blocks, lanes, columns), which are used up, and (outer, columns).
+    Of sums of fewer than 16 elements only a power of two of lanes is there. Table:
+    blocks, columns, columns a tile, tiles along the columns, lanes.
     """
 
     __slots__ = ("entry", "key")
@@ -245,10 +246,10 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     suffix = {"float": "f32", "double": "f64"}.get(kind, kind)
     body.label("entry")
     words = []
-    for i in range(4):
+    for i in range(5):
         at = body.set(f"getelementptr i64, ptr %table, i64 {i}")
         words.append(body.set(f"load i64, ptr {at}"))
-    blocks, columns, chunk, pieces = words
+    blocks, columns, chunk, pieces, present = words
     outer = body.set(f"udiv i64 %tile, {pieces}")
     piece = body.set(f"urem i64 %tile, {pieces}")
     begin = body.set(f"mul i64 {piece}, {chunk}")
@@ -256,7 +257,7 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     sum_ = body.set(f"add i64 {begin}, {chunk}")
     end = body.set(f"call i64 @llvm.smin.i64(i64 {sum_}, i64 {columns})")
     width = body.set(f"sub i64 {end}, {begin}")
-    block_size = body.set(f"mul i64 {columns}, {LANES * size}")
+    block_size = body.set(f"mul i64 {body.set(f'mul i64 {columns}, {present}')}, {size}")
     all_ = body.set(f"mul i64 {block_size}, {blocks}")
     far = body.set(f"mul i64 {outer}, {all_}")
     base = body.set(f"getelementptr i8, ptr %p0, i64 {far}")
@@ -264,8 +265,8 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     body.line(f"  %base = getelementptr i8, ptr {base}, i64 {shift}")
     # A tile of all columns takes the 16 lanes of a block in one go.
     body.line(f"  %whole = icmp eq i64 {width}, {columns}")
-    body.line(f"  %lines = select i1 %whole, i64 1, i64 {LANES}")
-    long = body.set(f"mul i64 {columns}, {LANES}")
+    body.line(f"  %lines = select i1 %whole, i64 1, i64 {present}")
+    long = body.set(f"mul i64 {columns}, {present}")
     body.line(f"  %length = select i1 %whole, i64 {long}, i64 {width}")
     line_size = body.set(f"mul i64 {columns}, {size}")
 
@@ -325,11 +326,14 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
         close(label)
     loop("column", "tree.after", width, str(lanes))
     mask = masked("%column.i", width)
-    rows = []
+    rows, nothing = [], Vector(body, kind, [body.constant(identity(entry), kind)], signed(dtype))
     for lane in range(LANES):
+        there = body.set(f"icmp ugt i64 {present}, {lane}")
+        lit = body.set(f"select i1 {there}, {bits} {mask}, {bits} zeroinitializer")
         far = body.set(f"mul i64 {line_size}, {lane}")
         at = body.set(f"getelementptr i8, ptr %base, i64 {far}")
-        rows.append(read(body.set(f"getelementptr {kind}, ptr {at}, i64 %column.i"), mask))
+        found = read(body.set(f"getelementptr {kind}, ptr {at}, i64 %column.i"), lit)
+        rows.append(select(Vector(body, "i1", [lit], False), found, nothing))
     while len(rows) > 1:
         half = len(rows) // 2
         pairs = zip(rows[:half], rows[half:], strict=True)
