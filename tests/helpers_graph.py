@@ -11,7 +11,7 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph
 from proa.graph.spec import spec
 from proa.graph.verify import verify
-from proa.ops.expand import flat
+from proa.ops.expand import flat, nothing
 from proa.transforms.jvp import push
 from proa.transforms.reverse import gradient_graph
 from proa.transforms.vmap import batched_graph
@@ -32,7 +32,7 @@ def record(function: Any, *arrays: Any) -> Graph:
 
 def run(graph: Graph, *arrays: Any) -> list[Any]:
     """A graph's outputs. Specs are held against what the meanings give."""
-    graph = flat(graph)
+    graph = flat(graph, keeps=nothing)
     verify(graph)
     slots = [np.asarray(a) for a in arrays] + [c.array for c in graph.constants]
     with np.errstate(all="ignore"):

@@ -18,7 +18,7 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph
 from proa.graph.rewrite import splice
 from proa.graph.spec import spec
-from proa.ops.expand import flat
+from proa.ops.expand import flat, nothing
 from proa.ops.movement import pad
 from proa.ops.primitive import EXACT, FLOAT, REAL, REGISTRY, apply
 from proa.transforms.reverse import gradient_graph
@@ -522,7 +522,7 @@ class Meant(NamedTuple):
 
 def meant(graph: Graph, arrays: Sequence[Any], judges: bool = True) -> list[Meant]:
     """The results of a graph by the meanings. Without `judges` inexact ones are left open."""
-    graph = flat(graph)
+    graph = flat(graph, keeps=nothing)
     slots = [Meant(a, exactly(a)) for a in map(np.asarray, arrays)]
     slots += [Meant(c.array, exactly(c.array)) for c in graph.constants]
     with np.errstate(all="ignore"):
@@ -574,6 +574,9 @@ def _open(entry: Any, known: Sequence[Any], operands: Sequence[Judged], found: J
         error = np.where(np.isnan(known[0].astype(np.float64)), np.inf, error)
     elif name in ("sin", "cos"):
         error = np.where(operands[0].error > 0.5, np.inf, error)
+    elif name == "pow" and value.dtype.kind == "f":
+        (a, da), (_, db) = operands  # of negative numbers only whole powers are numbers
+        error = np.where((a - da < 0) & (db > 0), np.inf, error)
     elif name == "rem" and value.dtype.kind == "f":
         (a, da), (b, db) = operands
         ends = [np.floor((a + i * da) / (b + j * db)) for i in (-1, 1) for j in (-1, 1)]

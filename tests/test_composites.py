@@ -21,7 +21,7 @@ from proa.graph.show import parse, show
 from proa.graph.spec import spec
 from proa.ops import composite as c
 from proa.ops.composite.random import normal_from_bits, uniform_from_bits
-from proa.ops.expand import flat
+from proa.ops.expand import flat, nothing
 from proa.ops.primitive import REGISTRY
 from proa.transforms.reverse import gradient_graph
 from proa.transforms.vmap import batched_graph
@@ -494,12 +494,12 @@ def test_float32_stays_float32(name):
     one = [a.astype(np.float32) if a.dtype == np.float64 else a for a in arrays]
     graph = record(narrowed_constants(function, np.dtype(np.float32)), *one)
     assert {s.dtype for s in graph.output_specs()} == {dtypes.float32}
-    assert all(s.dtype is not dtypes.float64 for s in flat(graph).slot_specs())
+    assert all(s.dtype is not dtypes.float64 for s in flat(graph, keeps=nothing).slot_specs())
 
 
 def test_no_contraction_runs_twice():
     def contractions(function, arrays, wanted):
-        graph = flat(gradient_graph(record(function, *arrays), tuple(wanted)))
+        graph = flat(gradient_graph(record(function, *arrays), tuple(wanted)), keeps=nothing)
         return Counter(s.entry.primitive.name for s in graph.steps)
 
     assert contractions(c.attention, [Q, K, V], [0, 1, 2])["dot"] == 6

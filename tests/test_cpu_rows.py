@@ -315,3 +315,20 @@ def test_no_register_is_spilled_in_rows() -> None:
             text = engine().assembly(kernel)
             wide = [line for line in text.splitlines() if "zmm" in line or "ymm" in line]
             assert not [line for line in wide if "rsp" in line and "mov" in line]
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+def test_gelu_is_whole_wherever_it_is_called(approximate: str) -> None:
+    """In a jitted call that can be differentiated, and mapped: the bits of the plain one."""
+    x = pa.asarray(of("float32", (16, 16)), device="cpu")
+    w = pa.asarray(of("float32", (16, 16)), device="cpu")
+    w.requires_grad = True
+
+    def run(rows: Any) -> Any:
+        return functional.gelu(rows @ w, approximate=approximate)
+
+    plain, jitted = run(x).numpy(), pa.jit(run)
+    assert all(same(jitted(x).numpy(), plain) for _ in range(5))
+    y = run(x)
+    mapped = pa.vmap(lambda v: functional.gelu(v, approximate=approximate))(x @ w)
+    assert same(mapped.numpy(), y.numpy())

@@ -16,7 +16,7 @@ from proa.errors import DtypeError
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.spec import Spec, spec
-from proa.ops.expand import flat
+from proa.ops.expand import flat, nothing
 from proa.ops.primitive import Primitive, Sample
 
 Array = Any
@@ -210,7 +210,7 @@ def hard_numbers(dtype: Dtype) -> Array:
 
 def evaluate(graph: Graph, arrays: Sequence[Array]) -> list[Array]:
     """The outputs by the meanings themselves."""
-    graph = flat(graph)
+    graph = flat(graph, keeps=nothing)
     slots = [np.asarray(a) for a in arrays] + [c.array for c in graph.constants]
     with np.errstate(all="ignore"):
         for step in graph.steps:

@@ -28,7 +28,7 @@ from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph
 from proa.graph.spec import Spec
-from proa.ops.expand import flat
+from proa.ops.expand import flat, nothing
 
 Array = Any
 SLACK: Final = 2.0
@@ -57,7 +57,7 @@ STRICT: Final = Widen()
 
 def judge(graph: Graph, arrays: Sequence[Array], wider: Widen = STRICT) -> list[Judged]:
     """The outputs of a graph on exactly these arrays, each with its bound."""
-    graph = flat(graph)
+    graph = flat(graph, keeps=nothing)
     slots = [exactly(a) for a in arrays]
     slots += [exactly(c.array) for c in graph.constants]
     origins: dict[int, Judged] = {}

@@ -67,13 +67,14 @@ def composite(name: str, expand: Callable[..., Any], **fields: Any) -> Primitive
 
 @final
 class Flattener:
-    """A sink that inlines composites and calls into a Builder, so that only primitives reach it."""
+    """A sink that inlines composites and calls into a Builder: only primitives reach it, and what
+    `keeps` wants whole."""
 
     watching = False
     __slots__ = ("builder", "keeps")
 
     def __init__(
-        self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: False
+        self, builder: Builder, keeps: Callable[[Entry], bool] = lambda entry: entry.primitive.whole
     ) -> None:
         self.builder = builder
         self.keeps = keeps
@@ -100,10 +101,17 @@ class Flattener:
         return self.builder.constant(array, of)
 
 
+def nothing(entry: Entry) -> bool:
+    """Keeps no composite whole."""
+    return False
+
+
 def flat(
-    graph: Graph, merge: bool = True, keeps: Callable[[Entry], bool] = lambda entry: False
-) -> Graph:
-    """The same function in primitives only (and in what `keeps` wants whole)."""
+    graph: Graph, merge: bool = True,
+    keeps: Callable[[Entry], bool] = lambda entry: entry.primitive.whole,
+) -> Graph:  # fmt: skip
+    """The same function in primitives only, and in what `keeps` wants whole: unless a backend is
+    asked, what any of them may claim."""
     builder = Builder(graph.inputs, merge)
     sink = Flattener(builder, keeps)
 

@@ -87,7 +87,7 @@ class Primitive:
     | saves | what reverse mode needs: names of operands, `y` for the result |
     | retained | kept when the forward pass was read before `backward()` (RULES 1.5) |
     | expand | composites only: the definition in other operations |
-    | whole | composites only: kept in derivatives that call it, for backends to claim |
+    | whole | composites only: kept until a backend is asked, which may claim it |
     """
 
     params: tuple[str, ...]

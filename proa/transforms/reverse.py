@@ -39,7 +39,7 @@ def pullback(entry: Entry, wanted: tuple[int, ...], given: tuple[bool, ...]) -> 
 
 def _pullback(entry: Entry, wanted: tuple[int, ...], given: tuple[bool, ...]) -> Pullback:
     builder = Builder(merge=True)
-    sink = Flattener(builder, lambda e: e.primitive.whole)
+    sink = Flattener(builder)
     with use_sink(sink):
         operands = [builder.input(s) for s in entry.ins]
         results = [builder.input(s) for s in entry.outs]

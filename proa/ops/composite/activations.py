@@ -146,7 +146,7 @@ def _gelu_back(operands: Any, results: Any, cts: Any, approximate: str) -> list[
 
 
 _gelu = composite(
-    "gelu", wide(_gelu_expand), params=("approximate",), batch=batch_first, cost=36,
+    "gelu", wide(_gelu_expand), params=("approximate",), batch=batch_first, cost=36, whole=True,
     pullback=wide_pullback(_gelu_back),
     doc="x times the normal distribution function of x, or its approximation by tanh.",
 )  # fmt: skip
