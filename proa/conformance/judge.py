@@ -217,7 +217,10 @@ def _between_ends(entry: Entry, operands: Sequence[Judged], values: list[Array])
     worst = [np.zeros(v.shape) for v in values]
     for sign in (-1.0, 1.0):
         ends = [
-            o.value + sign * o.error if o.value.dtype.kind == "f" else o.value for o in operands
+            np.where(np.isinf(o.error), sign * np.inf, o.value + sign * o.error)
+            if o.value.dtype.kind == "f"
+            else o.value
+            for o in operands
         ]
         gaps = [_apart(a, b) for a, b in zip(_run(entry, ends), values, strict=True)]
         worst = [np.maximum(a, b) for a, b in zip(worst, gaps, strict=True)]
