@@ -44,7 +44,7 @@ def objects(nests: Nests) -> Nests:
     return nests
 
 
-ADDRESSABLE: Final = 1 << 47  # bytes
+LARGE: Final = 1 << 28  # bytes; whether such a result fits is asked before it is planned
 PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
     ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir),
     ("object", objects),
@@ -54,7 +54,7 @@ PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
 def compiled(program: Program, buffer: Any) -> CpuExecutable:
     """All passes in order; what no machine can hold is refused before any."""
     largest = max([s.nbytes for s in program.graph.slot_specs()], default=0)
-    if largest > ADDRESSABLE:
+    if largest > LARGE:
         guard(largest, program)
     state: Any = program
     for name, one in PASSES:
