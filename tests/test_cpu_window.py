@@ -18,6 +18,7 @@ from proa.backends.cpu.target import binding, find, foreign
 from proa.compile.stages import lower
 from proa.compile.tiers import OneByOne
 from proa.config import config
+from proa.explain import forget_programs
 from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Graph, Input, Role
 from proa.graph.spec import spec
@@ -264,6 +265,7 @@ def test_training_makes_no_host_call(make: Any, monkeypatch: pytest.MonkeyPatch)
         return made
 
     monkeypatch.setattr(type(CPU), "compile", counted)
+    forget_programs()
     there = train(make, steps=6, device="cpu")
     assert reports and not sum(r["host_calls"] for r in reports)
     here = train(make, steps=6, device="numpy")

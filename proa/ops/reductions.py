@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from proa.dtypes import int64
-from proa.errors import ShapeError, message
+from proa.errors import ArgumentError, ShapeError, message
 from proa.graph.spec import Spec, spec
 from proa.ops.arithmetic import eq, select
 from proa.ops.families.reduction import reduction
@@ -68,6 +68,8 @@ min_ = reduction(
 
 
 def _argmax_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+    if len(params["axes"]) != 1:
+        raise ArgumentError(message("argmax", f"axes {params['axes']!r:.60}", "one axis"))
     return spec(_extreme_rule(primitive, ins, params).shape, int64)
 
 
