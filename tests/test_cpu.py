@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from hashlib import sha256
 from pathlib import Path
@@ -40,6 +38,7 @@ from proa.graph.spec import spec
 from proa.ops.functions import cast
 from proa.ops.movement import broadcast, flip, permute, reshape, slice_
 from proa.ops.primitive import EXACT, REGISTRY, apply
+from tests.helpers_cpu import printed_for
 from tests.training import MODELS, same_bits, train
 
 CPU, NUMPY = backend("cpu"), backend("numpy")
@@ -238,11 +237,8 @@ def test_the_same_bits_on_narrower_processors(level: str, tmp_path: Path) -> Non
     mine = sha256()
     for part in [*results([(0, 5000), (13, 77)]), *mixed()]:
         mine.update(part.tobytes())
-    environment = {**os.environ, "PROA_CPU_TARGET": level, "PROA_CACHE_DIR": str(tmp_path)}
-    root = str(Path(__file__).parent.parent)
-    done = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, cwd=root,
-                          env=environment, check=False)  # fmt: skip
-    assert done.stdout.strip() == mine.hexdigest(), done.stderr[-2000:]
+    found, errors = printed_for(level, DIGEST, tmp_path)
+    assert found == mine.hexdigest(), errors
 
 
 def test_targets_are_described() -> None:

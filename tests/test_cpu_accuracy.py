@@ -7,8 +7,6 @@ the same and writes the table of docs/numerics.md.
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import sys
 import time
 from functools import cache
@@ -30,6 +28,7 @@ from proa.graph.build import Builder, use_sink
 from proa.graph.graph import Input, Role
 from proa.graph.spec import spec
 from proa.ops.primitive import REGISTRY, apply
+from tests.helpers_cpu import printed_for
 
 CPU = backend("cpu")
 DEVICE = CPU.devices()[0]
@@ -354,10 +353,8 @@ def test_the_same_bits_on_narrower_processors(tmp_path: Path) -> None:
         pytest.skip("for x86-64 with AVX2")
     mine = digest()
     for level in ("x86-64-v3", "x86-64-v2"):
-        environment = {**os.environ, "PROA_CPU_TARGET": level, "PROA_CACHE_DIR": str(tmp_path)}
-        done = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True,
-                              cwd=ROOT, env=environment, check=False)  # fmt: skip
-        assert done.stdout.strip() == mine, (level, done.stderr[-2000:])
+        found, errors = printed_for(level, DIGEST, tmp_path)
+        assert found == mine, (level, errors)
 
 
 # What is made from positions.

@@ -7,8 +7,6 @@ the same and writes the table of docs/numerics.md.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from hashlib import sha256
@@ -22,11 +20,11 @@ import pytest
 import proa as pa
 from proa.backends.cpu import target as targets
 from proa.ops.composite import gelu
+from tests.helpers_cpu import printed_for
 from tests.test_cpu_accuracy import (
     F32,
     F64,
     PAGE,
-    ROOT,
     ROUNDED,
     Worst,
     bits_of,
@@ -213,10 +211,8 @@ def test_the_same_bits_on_narrower_processors(tmp_path: Path) -> None:
         pytest.skip("for x86-64 with AVX2")
     mine = digest()
     for level in ("x86-64-v3", "x86-64-v2"):
-        environment = {**os.environ, "PROA_CPU_TARGET": level, "PROA_CACHE_DIR": str(tmp_path)}
-        done = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True,
-                              cwd=ROOT, env=environment, check=False)  # fmt: skip
-        assert done.stdout.strip() == mine, (level, done.stderr[-2000:])
+        found, errors = printed_for(level, DIGEST, tmp_path)
+        assert found == mine, (level, errors)
 
 
 # The slow lane.

@@ -3,9 +3,6 @@ on with the same row; what becomes one kernel."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from proa.nn import functional
 from proa.ops.functions import exp
 from proa.ops.movement import broadcast, flip, permute, reshape, slice_
 from proa.ops.primitive import REGISTRY, apply
+from tests.helpers_cpu import printed_for
 from tests.test_cpu import compiled, of_floats, on, same
 
 SPACES = (  # shape, reduced axes
@@ -237,11 +235,8 @@ def digest() -> str:
 def test_the_same_bits_on_narrower_processors(level: str, tmp_path: Path) -> None:
     if not target().is_x86 or "avx2" not in target().features.split("+", 1)[-1]:
         pytest.skip("for x86-64")
-    environment = {**os.environ, "PROA_CPU_TARGET": level, "PROA_CACHE_DIR": str(tmp_path)}
-    root = str(Path(__file__).parent.parent)
-    done = subprocess.run([sys.executable, "-c", DIGEST], capture_output=True, text=True, cwd=root,
-                          env=environment, check=False)  # fmt: skip
-    assert done.stdout.strip() == digest(), done.stderr[-2000:]
+    found, errors = printed_for(level, DIGEST, tmp_path)
+    assert found == digest(), errors
 
 
 def loops_of(run: Any) -> list[str]:

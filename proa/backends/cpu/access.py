@@ -88,10 +88,10 @@ class Access:
     def numbers(self) -> str:
         return "<" + ", ".join(f"i64 {i}" for i in range(self.lanes)) + ">"
 
-    def masks(self, position: str, count: int) -> list[str]:
-        """For each of `count` vectors from a position: the lanes before the end of the piece."""
+    def masks(self, position: str, count: int, end: str = "%end") -> list[str]:
+        """For each of `count` vectors from a position: the lanes before the end."""
         body, ints = self.body, self.body.wide("i32")
-        missing = body.set(f"sub i64 %end, {position}")
+        missing = body.set(f"sub i64 {end}, {position}")
         short = body.set(f"trunc i64 {self.lower(missing, str(count * self.lanes))} to i32")
         ends = self.splat("i32", short)
         masks = []

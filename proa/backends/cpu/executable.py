@@ -12,7 +12,7 @@ from proa.backends.cpu import checked
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
-from proa.backends.cpu.memory import ALIGNMENT, address_of, allocate, arena, pool
+from proa.backends.cpu.memory import ALIGNMENT, Arena, address_of, allocate, pool
 from proa.backends.cpu.nest import Host, Nests
 from proa.backends.cpu.plan import plan
 from proa.backends.cpu.seen import works
@@ -167,7 +167,7 @@ class CpuExecutable:
             given = (table, row, row + 1, bases, now.scratch, 0, False, 1)
             fault = checked.guard.run(ranges, lambda: threads().run(*given))
             if fault is not None:
-                step = self.program.graph.steps[call.step]
+                step = self.nests.draft.steps[call.step]
                 name, line = step.entry.primitive.name, line_of(step.where)
                 raise ExecutionError(checked.told(name, line, call, fault, ranges))
 
@@ -238,7 +238,7 @@ class CpuExecutable:
         total = size + self.scratch * places
         try:
             if total:
-                piece = arena(total)
+                piece = Arena(total)
                 raw = piece.array
                 bases[0], scratch = piece.address, piece.address + size
             for base, shape, dtype, nbytes in self.made:

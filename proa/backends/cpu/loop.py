@@ -21,7 +21,6 @@ from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 AGAIN: Final = 3  # what a value may cost that is computed again in a later phase
-INDEX: Final = ("i1", "i0")  # patterns of an operand that is its own position: moving, standing
 STILL: Final = ("s", "i0")
 
 

@@ -135,10 +135,6 @@ class Arena:
             pool.give(self.raw)
 
 
-def arena(nbytes: int) -> Arena:
-    return Arena(nbytes)
-
-
 def address_of(array: Any) -> int:
     """Where an array lies; the quick way needs one that is writable, not empty, and of a dtype
     that Python knows."""

@@ -4,6 +4,7 @@ by its own module, or stays a host call."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, NamedTuple, final
 
 from proa import dtypes
@@ -11,7 +12,6 @@ from proa.backends.cpu.draft import Draft
 from proa.backends.cpu.joined import move
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
-from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.planners import planned
 from proa.backends.cpu.rows import Operand, Result, loop_call, loops
 from proa.dtypes import Dtype
@@ -72,19 +72,13 @@ class Nests:
 
     def packed(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype) -> int:
         """A temporary with the elements of a strided region in C order."""
-        size = dtype.itemsize
-        for n in shape:
-            size *= n
-        memory = self.temporary(size)
+        memory = self.temporary(dtype.itemsize * prod(shape))
         self._copied(layout, shape, dtype, memory)
         return memory
 
     def indices(self, strides: Sequence[int], shape: tuple[int, ...]) -> int:
         """A temporary of int64 with the position that strides, in elements, give."""
-        size = 8
-        for n in shape:
-            size *= n
-        memory = self.temporary(size)
+        memory = self.temporary(8 * prod(shape))
         operand = Operand(dtypes.int64, 0, 0, tuple(strides), True)
         self._whole(operand, (), shape, dtypes.int64, memory)
         return memory
@@ -99,10 +93,7 @@ class Nests:
 
     def cast_from(self, layout: Layout, shape: tuple[int, ...], dtype: Dtype) -> int:
         """A temporary in C order with the elements of a strided region as float32."""
-        size = 4
-        for n in shape:
-            size *= n
-        memory = self.temporary(size)
+        memory = self.temporary(4 * prod(shape))
         operand = Operand(dtype, *layout)
         node = ((_cast(dtype, dtypes.float32), (0,)),)
         self._whole(operand, node, shape, dtypes.float32, memory)
@@ -178,6 +169,3 @@ def nest(draft: Draft) -> Nests:
     for slot in dict.fromkeys(draft.program.graph.outputs):
         nests.own(slot)
     return nests
-
-
-__all__ = ["Call", "Host", "Layout", "Loop", "Nests", "is_contiguous", "nest"]

@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from proa.backends.cpu.again import again
@@ -56,21 +56,23 @@ def compiled(program: Program, buffer: Any) -> CpuExecutable:
     largest = max([s.nbytes for s in program.graph.slot_specs()], default=0)
     if largest > LARGE:
         guard(largest, program)
-    state: Any = program
-    for name, one in PASSES:
-        state = one(state)
+    for name, state in states(program):
         if name in config.show:
             print(f"# {name}\n{shown(name, state)}")
     return CpuExecutable(state, buffer)
 
 
+def states(program: Program) -> Iterator[tuple[str, Any]]:
+    """What each pass gives, by its name."""
+    state: Any = program
+    for name, one in PASSES:
+        state = one(state)
+        yield name, state
+
+
 def passed(name: str, program: Program) -> str:
     """What a pass gives for a program, as text."""
-    state: Any = program
-    for one_name, one in PASSES:
-        state = one(state)
-        if one_name == name:
-            break
+    state = next(state for one, state in states(program) if one == name)
     return shown(name, state)
 
 

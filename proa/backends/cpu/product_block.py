@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from proa.backends.cpu.product_code import Code, Loop
 from proa.backends.cpu.product_micro import (
@@ -30,14 +30,11 @@ AT_ONCE: Final = 8  # steps along k
 
 
 @final
-class Product:
+class Product(NamedTuple):
     """The kernel of operands of one dtype, and a result of that or of what is computed with."""
 
-    __slots__ = ("dtype", "result")
-
-    def __init__(self, dtype: Dtype, result: Dtype) -> None:
-        self.dtype = dtype
-        self.result = result
+    dtype: Dtype
+    result: Dtype
 
     @property
     def key(self) -> str:

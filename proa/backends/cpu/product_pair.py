@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import NamedTuple, final
 
 from proa import dtypes
 from proa.backends.cpu.claims import memory_type
@@ -15,16 +15,13 @@ from proa.dtypes import Dtype
 
 
 @final
-class Pair:
+class Pair(NamedTuple):
     """The kernel of whole blocks of the product of two vectors: each lane takes another block.
 
     Its table: blocks, blocks of a tile. The result has one number for each block."""
 
-    __slots__ = ("dtype", "result")
-
-    def __init__(self, dtype: Dtype, result: Dtype) -> None:
-        self.dtype = dtype
-        self.result = result
+    dtype: Dtype
+    result: Dtype
 
     @property
     def key(self) -> str:
@@ -55,16 +52,13 @@ class Pair:
 
 
 @final
-class Join:
+class Join(NamedTuple):
     """The kernel that adds the blocks of K, each a whole C of its own, in their order.
 
     Its table: elements, blocks, bytes from one block to the next, elements of a tile."""
 
-    __slots__ = ("dtype", "result")
-
-    def __init__(self, dtype: Dtype, result: Dtype) -> None:
-        self.dtype = dtype
-        self.result = result
+    dtype: Dtype
+    result: Dtype
 
     @property
     def key(self) -> str:

@@ -7,7 +7,7 @@ column is one chain for each block of K, as in the micro-kernels.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from proa.backends.cpu.claims import memory_type, widened
 from proa.backends.cpu.product_code import Code
@@ -23,14 +23,11 @@ RUN: Final = 4  # squares along k, one after the other
 
 
 @final
-class Row:
+class Row(NamedTuple):
     """The kernel of one row, by dtype of the operands and of the result."""
 
-    __slots__ = ("dtype", "result")
-
-    def __init__(self, dtype: Dtype, result: Dtype) -> None:
-        self.dtype = dtype
-        self.result = result
+    dtype: Dtype
+    result: Dtype
 
     @property
     def key(self) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Final, final
 
 from proa import dtypes
+from proa.backends.cpu.access import Access
 from proa.backends.cpu.claims import (
     HELD,
     NARROW,
@@ -242,8 +243,7 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     dtype: Dtype = lane_dtype(entry.ins[0].dtype)
     kind, size = register_type(dtype), dtype.itemsize
     body = Body(machine.vector_bytes // max(size, 4))
-    lanes, wide, bits = body.lanes, body.wide(kind), body.wide("i1")
-    suffix = {"float": "f32", "double": "f64"}.get(kind, kind)
+    access, lanes, bits = Access(body), body.lanes, body.wide("i1")
     body.label("entry")
     words = []
     for i in range(5):
@@ -253,9 +253,7 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     outer = body.set(f"udiv i64 %tile, {pieces}")
     piece = body.set(f"urem i64 %tile, {pieces}")
     begin = body.set(f"mul i64 {piece}, {chunk}")
-    body.declare("llvm.smin.i64", "i64", ["i64", "i64"])
-    sum_ = body.set(f"add i64 {begin}, {chunk}")
-    end = body.set(f"call i64 @llvm.smin.i64(i64 {sum_}, i64 {columns})")
+    end = access.lower(body.set(f"add i64 {begin}, {chunk}"), columns)
     width = body.set(f"sub i64 {end}, {begin}")
     block_size = body.set(f"mul i64 {body.set(f'mul i64 {columns}, {present}')}, {size}")
     all_ = body.set(f"mul i64 {block_size}, {blocks}")
@@ -270,25 +268,9 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     body.line(f"  %length = select i1 %whole, i64 {long}, i64 {width}")
     line_size = body.set(f"mul i64 {columns}, {size}")
 
-    def masked(position: str, length: str) -> str:
-        missing = body.set(f"sub i64 {length}, {position}")
-        left = body.set(f"call i64 @llvm.smin.i64(i64 {missing}, i64 {lanes})")
-        short = body.set(f"trunc i64 {left} to i32")
-        ints = body.wide("i32")
-        first = body.set(f"insertelement {ints} poison, i32 {short}, i32 0")
-        ends = body.set(f"shufflevector {ints} {first}, {ints} poison, {ints} zeroinitializer")
-        numbers = ", ".join(f"i32 {i}" for i in range(lanes))
-        return body.set(f"icmp ult {ints} <{numbers}>, {ends}")
-
-    load, store = f"llvm.masked.load.v{lanes}{suffix}.p0", f"llvm.masked.store.v{lanes}{suffix}.p0"
-    body.declare(load, wide, ["ptr", bits, wide])
-    body.declare(store, "void", [wide, "ptr", bits])
-
-    def read(at: str, mask: str) -> Vector:
-        found = body.set(
-            f"call {wide} @{load}(ptr align {size} {at}, {bits} {mask}, {wide} zeroinitializer)"
-        )
-        return Vector(body, kind, [found], signed(dtype))
+    def read(at: str, position: str, mask: str) -> Vector:
+        names = access.read(at, kind, [position], [mask], size)
+        return Vector(body, kind, names, signed(dtype))
 
     def loop(label: str, before: str, limit: str, step: str, start: str = "0") -> None:
         body.line(f"  br label %{label}")
@@ -317,23 +299,21 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     far = body.set(f"mul i64 %line.i, {line_size}")
     mine = body.set(f"getelementptr i8, ptr {left}, i64 {far}")
     loop("piece", "line.body", "%length", str(lanes))
-    mask = masked("%piece.i", "%length")
-    a = body.set(f"getelementptr {kind}, ptr {mine}, i64 %piece.i")
-    b = body.set(f"getelementptr i8, ptr {a}, i64 {gap}")
-    (new,) = joined(entry, read(a, mask), read(b, mask)).names
-    body.line(f"  call void @{store}({wide} {new}, ptr align {size} {a}, {bits} {mask})")
+    other = body.set(f"getelementptr i8, ptr {mine}, i64 {gap}")
+    (mask,) = access.masks("%piece.i", 1, "%length")
+    new = joined(entry, *[read(at, "%piece.i", mask) for at in (mine, other)])
+    access.write(mine, new, ["%piece.i"], [mask])
     for label in ("piece", "line", "pair", "tree"):
         close(label)
     loop("column", "tree.after", width, str(lanes))
-    mask = masked("%column.i", width)
+    (mask,) = access.masks("%column.i", 1, width)
     rows, nothing = [], Vector(body, kind, [body.constant(identity(entry), kind)], signed(dtype))
     for lane in range(LANES):
         there = body.set(f"icmp ugt i64 {present}, {lane}")
         lit = body.set(f"select i1 {there}, {bits} {mask}, {bits} zeroinitializer")
         far = body.set(f"mul i64 {line_size}, {lane}")
         at = body.set(f"getelementptr i8, ptr %base, i64 {far}")
-        found = read(body.set(f"getelementptr {kind}, ptr {at}, i64 %column.i"), lit)
-        rows.append(select(Vector(body, "i1", [lit], False), found, nothing))
+        rows.append(select(Vector(body, "i1", [lit], False), read(at, "%column.i", lit), nothing))
     while len(rows) > 1:
         half = len(rows) // 2
         pairs = zip(rows[:half], rows[half:], strict=True)
@@ -342,14 +322,7 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     row = body.set(f"mul i64 {outer}, {columns}")
     first = body.set(f"add i64 {row}, {begin}")
     place = body.set(f"add i64 {first}, %column.i")
-    at = body.set(f"getelementptr {out.type}, ptr %p1, i64 {place}")
-    suffix = {"float": "f32", "double": "f64"}.get(out.type, out.type)
-    store = f"llvm.masked.store.v{lanes}{suffix}.p0"
-    body.declare(store, "void", [out.wide, "ptr", bits])
-    body.line(
-        f"  call void @{store}({out.wide} {out.names[0]}, "
-        f"ptr align {entry.out.dtype.itemsize} {at}, {bits} {mask})"
-    )
+    access.write("%p1", out, [place], [mask])
     close("column")
     body.line("  ret void")
     helpers = [line for lines in body.helpers.values() for line in lines]
