@@ -574,3 +574,24 @@ def test_a_method_that_the_library_calls_counts() -> None:
         rate[0] = 2.0 if number < 6 else 3.0
         step(pa.asarray([1.0]))
     assert step.python_calls == 6
+
+
+def test_a_large_array_counts_by_identity() -> None:
+    """Its content would be read at every call."""
+
+    class Holder:
+        def __init__(self) -> None:
+            self.data = np.zeros(1 << 20, np.float32)
+
+        def step(self, x: pa.Tensor) -> pa.Tensor:
+            return x + len(self.data)
+
+    holder = Holder()
+    step = pa.jit(holder.step)
+    for _ in range(4):
+        step(pa.ones((2,)))
+    holder.data[0] = 1.0
+    step(pa.ones((2,)))
+    assert step.python_calls == 3
+    holder.data = np.zeros(3, np.float32)
+    assert step(pa.ones((2,))).tolist() == [4.0, 4.0]

@@ -1,11 +1,12 @@
 """The static skeleton of what a function can reach: everything but the contents of tensors.
 
-Numbers, strings, enums and tuples of them count by value, containers and arrays by content,
+Numbers, strings, enums and tuples of them count by value, containers and small arrays by content,
 functions by their code and what it can name, plain objects by identity and by their fields and
-classes, anything else by identity. Tensors count by identity, by whether they require a gradient
-and by their hooks. What belongs to Proa, NumPy, the standard library or an installed package is
-not walked, but for what its closures hold. A method counts once its name occurs in code that
-was reached or a foreign base class has it too, an attribute of a module once it is named.
+classes, anything else by identity (also arrays above 4 KiB: they would be read at every call).
+Tensors count by identity, by whether they require a gradient and by their hooks. What belongs to
+Proa, NumPy, the standard library or an installed package is not walked, but for what its closures
+hold. A method counts once its name occurs in code that was reached or a foreign base class has it
+too, an attribute of a module once it is named.
 
 Not seen: `threading.local`, context variables, the variables of the shell, `globals()[name]`,
 `getattr` and imports by a computed name, what a weak reference or an iterator leads to, what a
@@ -59,6 +60,7 @@ _UNWALKED: Final = frozenset({
 })  # fmt: skip
 _OPTIMIZER: Final = frozenset({"name", "defaults", "param_groups", "params"})
 _ABSENT: Final = object()
+_COMPARED: Final = 4 << 10  # bytes of an array up to which its content counts
 
 
 def roots(function: Any) -> list[Any]:
@@ -318,6 +320,10 @@ class Walk:
             self.parts.append(("objects", o.shape))
             self.others.append((o, _Objects))
             self._push(*_Objects.__iter__(o))
+            return
+        size = o.nbytes if issubclass(kind, np.ndarray) else memoryview(o).nbytes
+        if size > _COMPARED:
+            self._identity(o)
             return
         found = _content(o)
         self.arrays.append((o, found))
