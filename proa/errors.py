@@ -6,6 +6,8 @@ keeps working. `message` is the one place where the sentence is put together.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ProaError(Exception):
     """Base of every error that Proa raises on purpose."""
@@ -41,6 +43,15 @@ class JitError(ProaError, RuntimeError):
 
 class ExecutionError(ProaError, RuntimeError):
     """A computation failed after it was recorded; names the line that recorded it."""
+
+
+class Overwritten(ExecutionError):
+    """The memory of a buffer holds something newer: a step was interrupted, or is not done yet.
+
+    `busy`: a lock that is free when the step is done.
+    """
+
+    busy: Any
 
 
 class OutOfMemory(ProaError, MemoryError):

@@ -18,6 +18,7 @@ from proa.graph.node import SCALAR_TYPES, Value, line_of
 from proa.graph.spec import Spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
+from proa.record.donation import donated, is_last_read, retried
 from proa.record.live import NO_GRAD, SPENT, Leaf, thread
 from proa.tensor import Tensor, handle, set_values
 
@@ -193,6 +194,9 @@ class Plan:
     # Replaying.
 
     def replay(self, given: Arguments) -> Any:
+        return retried(lambda: self._replay(given))
+
+    def _replay(self, given: Arguments) -> Any:
         buffers = self.fixed.copy()
         for i, a in self.from_args:
             buffers[i] = given.buffer(a)
@@ -201,11 +205,24 @@ class Plan:
         for b in buffers:
             if b is None:
                 compute(self._waiting(given))
-                return self.replay(given)
+                return self._replay(given)
         if self.wants_grad and not thread.state.mode & NO_GRAD:
             return self._record_call(given, buffers)
-        found = self.plan(buffers) if self.plan is not None else []
-        return self._finish_computed(given, found)
+        if self.plan is None:
+            return self._finish_computed(given, [])
+        if not self.plan.overwrites or self.slow_writes:
+            return self._finish_computed(given, self.plan(buffers))
+        with donated(buffers, self._last_reads(buffers)):
+            return self._finish_computed(given, self.plan(buffers))
+
+    def _last_reads(self, buffers: list[Any]) -> list[int]:
+        """State that the call assigns anew, where nothing but its handle holds the old value."""
+        assert self.plan is not None
+        wanted, assigned = self.plan.overwrites, {id(t) for t, *_ in self.fast_writes}
+        return [
+            i for i, h, _ in self.from_handles
+            if i in wanted and id(h) in assigned and is_last_read(buffers, i, h)
+        ]  # fmt: skip
 
     def _out_specs(self) -> Sequence[Spec]:
         return self.plan.graph.output_specs() if self.plan is not None else ()

@@ -50,7 +50,8 @@ class Executable(Protocol):
     """A compiled Program. Numbers may stand among the buffers for scalar inputs.
 
     One that can tell a profile what it does has a method `watched(buffers, by, program)` beside;
-    `by` is a `Watcher` of `proa/compile/watch.py`.
+    `by` is a `Watcher` of `proa/compile/watch.py`. One that can write results into the memory of
+    inputs lists these in `overwrites`; it may do so where a buffer's `donated` is true.
     """
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...

@@ -13,6 +13,7 @@ from proa.compile.memory import free_bytes
 from proa.config import config
 from proa.errors import DeviceError, JitError, message
 from proa.graph.node import Node, Value, line_of
+from proa.record.donation import donated, last_reads, retried
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
 from proa.record.live import CAPTURE, CHECK_EVERY, SPENT, State, live_handles, supply, thread
 from proa.record.replay import Plan, cache, why_new
@@ -57,7 +58,7 @@ def compute(wanted: Sequence[Value]) -> None:
         state.handles = []
         return
     try:
-        _dispatch(values, state.device or default_device())
+        retried(lambda: _dispatch(values, state.device or default_device()))
     except Exception:
         # Nothing has changed, and the tapes stay whole. Each value is tried again when it is read,
         # so that one which always fails does not stand in the way of the others. (After an
@@ -112,8 +113,14 @@ def _dispatch(values: list[Value], home: Device) -> None:
         return
     everything = [*outputs, *extra]
     plan = find_plan(work, everything, devices.pop() if devices else home)
-    buffers = plan([leaf.buffer for leaf in work.leaves])
-    _attach([*values, *(residuals or ())], everything, extra, buffers)
+    given = [leaf.buffer for leaf in work.leaves]
+    wanted = () if residuals is not None else plan.overwrites
+    last: Sequence[int] = ()
+    if wanted:
+        last = last_reads(work.leaves, given, wanted, [*work.nodes, *thread.state.spent])
+    with donated(given, last):
+        buffers = plan(given)
+        _attach([*values, *(residuals or ())], everything, extra, buffers)
 
 
 def find_plan(work: Pending, outputs: Sequence[Value], device: Device) -> Plan:

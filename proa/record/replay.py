@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, final
 
 from proa.compile.backend import Device
@@ -49,6 +49,12 @@ class Plan:
             self.run(buffers) if by is None else by.run(self.run, self.program, buffers)
         )
         return found
+
+    @property
+    def overwrites(self) -> Collection[int]:
+        """Inputs in whose memory results can lie, if they are donated."""
+        found: dict[int, int] = getattr(self.run, "overwrites", {})
+        return found.values()
 
     def shown(self, name: str) -> str:
         """What a pass makes of the recorded graph, as text."""

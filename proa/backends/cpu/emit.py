@@ -117,9 +117,9 @@ class _Emitter:
             self._phase(phase)
         self._row_results()
         walk.advance(last)
-        arguments = ", ".join(["ptr %table", "i64 %tile", "ptr %scratch"] + [
-            f"ptr noalias %p{k}" if k >= self.count else f"ptr %p{k}" for k in range(pointers)
-        ])  # fmt: skip
+        arguments = ", ".join(
+            ["ptr %table", "i64 %tile", "ptr %scratch", *[f"ptr %p{k}" for k in range(pointers)]]
+        )
         helpers = [line for lines in body.helpers.values() for line in [*lines, ""]]
         head = f"define internal void @body({arguments}) noinline nounwind {{"
         return [*helpers, head, *body.lines, "}"]
@@ -250,6 +250,9 @@ class _Emitter:
             values[number] = applied(entry, [value(s) for s in sources])
             if number in self.kept and analysis.phase[number] == phase:
                 self._keep(number, values[number], positions)
+        for result, pattern in self.kernel.results:
+            if phase == analysis.phase[result] and pattern == "u":
+                value(result)  # all loads come before a store: a result may lie where operands do
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, sum_ = self.count + i, self.kernel.reduction(result)
             if phase != analysis.phase[result]:

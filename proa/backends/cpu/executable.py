@@ -12,7 +12,7 @@ from proa.backends.cpu import checked
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
-from proa.backends.cpu.memory import ALIGNMENT, Arena, address_of, allocate, pool
+from proa.backends.cpu.memory import ALIGNMENT, LARGE, Arena, address_of, allocate, pool
 from proa.backends.cpu.nest import Host, Nests
 from proa.backends.cpu.plan import plan
 from proa.backends.cpu.seen import works
@@ -55,7 +55,7 @@ class CpuExecutable:
 
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers")  # fmt: skip
+                 "template", "inputs", "numbers", "overwrites")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any) -> None:
         graph = nests.draft.program.graph
@@ -80,6 +80,12 @@ class CpuExecutable:
         ]  # fmt: skip
         self._lay()
         self.actions = self._grouped()
+        # What runs in several parts could be interrupted when some inputs are overwritten.
+        reused = self.plan.reused if len(self.actions) == 1 else {}
+        self.overwrites = {
+            self.plan.bases[m]: source for m, source in reused.items()
+            if nests.bytes_of(m) >= LARGE
+        }  # fmt: skip
         self.quiet = bool(hosts)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
@@ -227,12 +233,16 @@ class CpuExecutable:
         self._admit()
         bases = self.template[:]
         arrays: list[Any] = [None] * len(bases)
-        for i, buffer in enumerate(buffers, 1):
-            if type(buffer) is self.buffer:
-                arrays[i], bases[i] = buffer.array, buffer.address
-            else:
-                arrays[i], bases[i] = self._number(i, buffer)
+        try:
+            for i, buffer in enumerate(buffers, 1):
+                if type(buffer) is self.buffer:
+                    arrays[i], bases[i] = buffer.array, buffer.address
+                else:
+                    arrays[i], bases[i] = self._number(i, buffer)
+        except TypeError:  # no address
+            raise next(b for b in buffers if getattr(b, "array", b) is None).lost() from None
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
+        given = self._given(buffers, arrays) if self.overwrites and actions is None else {}
         raw, scratch = None, 0
         size, places = self.plan.arena, threads().count
         total = size + self.scratch * places
@@ -242,9 +252,12 @@ class CpuExecutable:
                 raw = piece.array
                 bases[0], scratch = piece.address, piece.address + size
             for base, shape, dtype, nbytes in self.made:
-                arrays[base], bases[base] = allocate(shape, dtype, nbytes)
+                if base not in given:
+                    arrays[base], bases[base] = allocate(shape, dtype, nbytes)
         except MemoryError as error:
             raise OutOfMemory(self._failed(0, error)) from error
+        for base, buffer in given.items():
+            arrays[base], bases[base] = buffer.take()
         run = Run(bases, arrays, raw, scratch, places)
         if self.quiet:
             with np.errstate(all="ignore"), engine().strict():
@@ -252,6 +265,19 @@ class CpuExecutable:
         else:
             self._run(run, actions or self.actions)
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
+
+    def _given(self, buffers: Sequence[Any], arrays: list[Any]) -> dict[int, Any]:
+        """Bases of results, with the donated buffer that each may lie in."""
+        found = {}
+        for base, source in self.overwrites.items():
+            buffer = buffers[source]
+            if type(buffer) is self.buffer and buffer.donated:
+                arrays[1 + source] = None  # references are counted
+                if buffer.is_given():
+                    found[base] = buffer
+                else:
+                    arrays[1 + source] = buffer.array
+        return found
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same call by call, each noted."""

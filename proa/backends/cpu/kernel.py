@@ -55,7 +55,8 @@ class Kernel(Protocol):
 
 class Call(NamedTuple):
     """A kernel at work: operands and results are (memory, byte offset), where memory is a slot of
-    the program that owns memory, or a temporary. No tiles: there is nothing to do."""
+    the program that owns memory, or a temporary. No tiles: there is nothing to do. `alike`: pairs
+    (operand, result) that are walked alike, so that the result may lie where the operand did."""
 
     kernel: Kernel
     operands: tuple[tuple[int, int], ...]
@@ -64,6 +65,7 @@ class Call(NamedTuple):
     tiles: int
     scratch: int
     step: int
+    alike: tuple[tuple[int, int], ...] = ()
 
 
 def entered(name: str, pointers: int) -> list[str]:

@@ -89,6 +89,23 @@ class Loop:
         incomplete = self.is_partial and self.reduction(number) is not None
         return lane_dtype(dtype) if incomplete or number in self.across else dtype
 
+    def written(self, result: int) -> int:
+        """The phase that stores a result of the row."""
+        return self.analysis.phase[self.results[result][0]]
+
+    def last_read(self, operand: int) -> int:
+        """The last phase that loads an operand along the row."""
+        found = [p for p, numbers in enumerate(self.analysis.needed)
+                 if any(operand in self._sources(n) for n in numbers)]  # fmt: skip
+        found += [self.written(i) for i, (r, _) in enumerate(self.results) if r == operand]
+        sums = [n for n in range(len(self.operands), len(self.analysis.kind))
+                if self.reduction(n) is not None and operand in self._sources(n)]  # fmt: skip
+        return max([*found, *[self.analysis.phase[n] for n in sums]], default=0)
+
+    def _sources(self, number: int) -> tuple[int, ...]:
+        node = self.node(number)
+        return node[1] if node is not None else ()
+
     @property
     def across(self) -> frozenset[int]:
         """Reductions from row to row."""

@@ -15,12 +15,14 @@ ALIGNMENT: Final = 64
 @final
 class Plan(NamedTuple):
     """`bases`: of each memory outside the arena the number of its base; the arena is base 0.
-    `offsets`: of each memory inside. `frees`: bases that nothing needs after an action."""
+    `offsets`: of each memory inside. `frees`: bases that nothing needs after an action.
+    `reused`: memories outside that may lie where an input does, with that input."""
 
     bases: dict[int, int]
     offsets: dict[int, int]
     arena: int
     frees: tuple[tuple[int, ...], ...]
+    reused: dict[int, int]
 
     def place(self, memory: int, offset: int) -> tuple[int, int]:
         base = self.bases.get(memory)
@@ -48,9 +50,41 @@ def plan(nests: Nests, outside: Iterable[int]) -> Plan:
     for memory, number in last.items():
         if memory in bases:
             frees[number].append(bases[memory])
-    inside = [(first[m], last[m], nests.bytes_of(m), m) for m in first if m not in bases]
+    homes, reused = _in_place(nests, bases, first, last)
+    inside = [
+        (first[m], last[m], nests.bytes_of(m), m) for m in first
+        if m not in bases and m not in homes
+    ]  # fmt: skip
     offsets, size = _placed(inside)
-    return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]))
+    offsets |= {m: offsets[home] for m, home in homes.items()}
+    return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]), reused)
+
+
+def _in_place(
+    nests: Nests, bases: dict[int, int], first: dict[int, int], last: dict[int, int]
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Results that lie where an operand did that nothing reads afterwards: in the arena, with the
+    memory whose place they share, which then lasts as long as they do; and outside, with an input
+    of the program."""
+    inputs, outputs = nests.draft.program.graph.first_step_slot, nests.draft.outputs
+    homes: dict[int, int] = {}
+    reused: dict[int, int] = {}
+    for number, action in enumerate(nests.actions):
+        if type(action) is not Call:
+            continue
+        for k, i in action.alike:
+            old, new = action.operands[k][0], action.results[i][0]
+            home = homes.get(old, old)
+            if last[home] != number or first[new] != number or new in homes or new in reused:
+                continue
+            if nests.bytes_of(old) != nests.bytes_of(new):
+                continue
+            if home not in bases and new not in bases:
+                homes[new], last[home] = home, last[new]
+            elif home < inputs and home not in outputs and new in bases:
+                if home not in reused.values():
+                    reused[new] = home
+    return homes, reused
 
 
 def _placed(pieces: list[tuple[int, int, int, int]]) -> tuple[dict[int, int], int]:

@@ -373,4 +373,23 @@ def _called(
         tiles,
         len(kernel.analysis.kept) * (-(-walk.n // 64) * 64) * 8,
         step,
+        _alike(kernel, operands, results),
     )
+
+
+def _alike(
+    kernel: Loop, operands: Sequence[Operand], results: Sequence[Result]
+) -> tuple[tuple[int, int], ...]:
+    """Operands and results that run through as large a memory in the same way, where nothing is
+    read of the operand's memory, there or later, that the result has been written to."""
+    found = []
+    for k, o in enumerate(operands):
+        beside = [n for n, other in enumerate(operands) if other.memory == o.memory and n != k]
+        if o.is_index or o.offset or beside or kernel.operands[k][1] != "u":
+            continue
+        found += [
+            (k, i) for i, r in enumerate(results)
+            if (r.strides, r.dtype.itemsize, r.offset) == (o.strides, o.dtype.itemsize, 0)
+            and kernel.results[i][1] == "u" and kernel.last_read(k) <= kernel.written(i)
+        ]  # fmt: skip
+    return tuple(found)

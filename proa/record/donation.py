@@ -1,0 +1,71 @@
+"""Which inputs of a program nobody will read again: their memory may hold its results.
+
+A buffer is donated if all references to it and to its value are known and end with this dispatch.
+References are counted, so whatever else holds one (a handle, a tape, an export, pending work of
+another thread) prevents it. Only what an executable asks for (`overwrites`) is looked at.
+
+A donated buffer that was overwritten has no contents any more. A thread that meets one before the
+handles were assigned waits until they are, and looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from sys import getrefcount
+from threading import RLock
+from typing import Any
+
+from proa.errors import Overwritten
+from proa.graph.node import Node, Value
+
+
+@contextmanager
+def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
+    """Inside the block these buffers may be overwritten."""
+    chosen = [buffers[i] for i in which]
+    if not chosen:
+        yield
+        return
+    busy = RLock()
+    with busy:
+        for b in chosen:
+            b.donated = busy
+        try:
+            yield
+        finally:
+            for b in chosen:
+                b.donated = None
+
+
+def retried(work: Callable[[], Any]) -> Any:
+    """Work that met a buffer which another thread is about to replace is done again after that."""
+    try:
+        return work()
+    except Overwritten as error:
+        with error.busy:
+            pass
+    return work()
+
+
+def last_reads(
+    leaves: Sequence[Value], buffers: Sequence[Any], wanted: Iterable[int], nodes: Iterable[Node]
+) -> list[int]:
+    """Those of the wanted leaves that nothing reads but these nodes, which end with the dispatch.
+    `buffers` is one more list that holds the buffers of the leaves."""
+    counts = {id(leaves[i]): 0 for i in wanted}
+    lists = {id(t): t for n in nodes for t in (n.inputs, n.saved)}
+    for values in lists.values():
+        for v in values:
+            if id(v) in counts:
+                counts[id(v)] += 1
+    # Beside those: the list, and the argument of the call; of a buffer its value too.
+    return [
+        i for i in wanted
+        if getrefcount(leaves[i]) == counts[id(leaves[i])] + 2 and getrefcount(buffers[i]) == 3
+    ]  # fmt: skip
+
+
+def is_last_read(buffers: Sequence[Any], i: int, handle: Any) -> bool:
+    """The same for the state of a jitted function, which is held by its handle alone."""
+    return getrefcount(handle.value) == 2 and getrefcount(buffers[i]) == 3
