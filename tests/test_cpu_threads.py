@@ -104,9 +104,12 @@ def function(text: str) -> int:
 
 
 class Toy:
-    """A table of checked rows, with so many tiles each, and places for scratch."""
+    """A table of checked rows, with so many tiles each, and places for scratch. A row needs the one
+    that stands `apart` rows before it, and all before that."""
 
-    def __init__(self, tiles: list[int], work: int = 8, places: int = 8) -> None:
+    def __init__(
+        self, tiles: list[int], work: int = 8, places: int = 8, apart: int = 1
+    ) -> None:  # fmt: skip
         kernel = function(CHECK.replace("WORK", str(work)))
         self.tiles = tiles
         self.places = places
@@ -115,11 +118,12 @@ class Toy:
         self.bases = array("q", [self.data.ctypes.data])
         self.calls = array("q")
         for r in range(len(tiles)):
-            self.calls.extend([8 * (r + 1), 8 * r, int(self.expected[r]), 0])
+            before = max(0, r + 1 - apart)
+            self.calls.extend([8 * (r + 1), 8 * before, int(self.expected[before]), 0])
         at = self.calls.buffer_info()[0]
         self.rows = array("q")
         for r, count in enumerate(tiles):
-            self.rows.extend([kernel, count, at + 32 * r, 0])
+            self.rows.extend([kernel, count, at + 32 * r, max(0, r + 1 - apart)])
         self.scratch = np.zeros(64 * places, np.uint8)
 
     def run(self, pool: Threads, held: bool = False) -> None:
@@ -166,6 +170,53 @@ def test_every_tile_once_and_rows_in_order(some: Threads, name: str, held: bool)
     toy = Toy(TABLES[name])
     for _ in range(20):
         toy.run(some, held)
+
+
+@pytest.mark.parametrize("apart", [2, 3, 70])
+@pytest.mark.parametrize("name", TABLES)
+def test_rows_that_need_only_some_of_those_before(some: Threads, name: str, apart: int) -> None:
+    toy = Toy(TABLES[name], apart=apart)
+    for _ in range(20):
+        toy.run(some)
+
+
+# Says that its row has begun, then waits for the other row to begin; for long, but not for ever.
+MEETING = """
+define void @kernel(ptr %call, ptr %bases, i64 %tile, ptr %scratch) {
+entry:
+  %base = load ptr, ptr %bases
+  %mine.from = load i64, ptr %call
+  %mine = getelementptr i8, ptr %base, i64 %mine.from
+  %theirs.at = getelementptr i64, ptr %call, i64 1
+  %theirs.from = load i64, ptr %theirs.at
+  %theirs = getelementptr i8, ptr %base, i64 %theirs.from
+  store atomic i64 1, ptr %mine seq_cst, align 8
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %next = add i64 %i, 1
+  %there = load atomic i64, ptr %theirs seq_cst, align 8
+  %alone = icmp eq i64 %there, 0
+  %patient = icmp slt i64 %next, 2000000000
+  %going = and i1 %alone, %patient
+  br i1 %going, label %loop, label %end
+end:
+  %met = sub i64 %there, 1
+  %error = atomicrmw add ptr %base, i64 %met monotonic
+  ret void
+}
+"""
+
+
+def test_independent_rows_run_side_by_side() -> None:
+    pool, kernel = Threads(target(), 2), function(MEETING)
+    data = np.zeros(3, np.int64)
+    calls = array("q", [8, 16, 16, 8])
+    at = calls.buffer_info()[0]
+    rows = array("q", [kernel, 1, at, 0, kernel, 1, at + 16, 0, kernel, 2, at, 2])
+    bases, scratch = array("q", [data.ctypes.data]), np.zeros(128, np.uint8)
+    pool.run(rows.buffer_info()[0], 0, 3, bases.buffer_info()[0], scratch.ctypes.data, 64, False)
+    assert list(data) == [0, 1, 1]
 
 
 def test_a_part_of_a_table(some: Threads) -> None:

@@ -31,6 +31,7 @@ class Plan:
         "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
         "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
+        "assigned",
     )  # fmt: skip
 
     def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
@@ -112,6 +113,7 @@ class Plan:
         self.fills = recording.fills
         self.single = len(self.results) == 1 and self.structure == _ALONE
         self.slow_writes = [w for w in self.writes if w[1] != "slot" or isinstance(w[0], int)]
+        self.assigned = {id(t) for t, kind, *_ in self.writes if kind == "slot"}
         self.fast_writes = [
             (t, at, of.with_grad() if _stops(t) else of.plain, t.leaf if _stops(t) else None)
             for t, kind, at, of in self.writes
@@ -202,27 +204,30 @@ class Plan:
             buffers[i] = given.buffer(a)
         for i, h, _ in self.from_handles:
             buffers[i] = h.value.buffer
-        for b in buffers:
-            if b is None:
-                compute(self._waiting(given))
-                return self._replay(given)
+        if None in buffers:
+            compute(self._waiting(given))
+            return self._replay(given)
         if self.wants_grad and not thread.state.mode & NO_GRAD:
             return self._record_call(given, buffers)
         if self.plan is None:
             return self._finish_computed(given, [])
         if not self.plan.overwrites or self.slow_writes:
             return self._finish_computed(given, self.plan(buffers))
-        with donated(buffers, self._last_reads(buffers)):
-            return self._finish_computed(given, self.plan(buffers))
+        last = self._last_reads(buffers)
+        with donated(buffers, last):
+            result = self._finish_computed(given, self.plan(buffers))
+            for i, h in last.items():  # another thread may have found the old one meanwhile
+                buffers[i].follow(h.value.buffer)
+            return result
 
-    def _last_reads(self, buffers: list[Any]) -> list[int]:
+    def _last_reads(self, buffers: list[Any]) -> dict[int, Tensor]:
         """State that the call assigns anew, where nothing but its handle holds the old value."""
         assert self.plan is not None
-        wanted, assigned = self.plan.overwrites, {id(t) for t, *_ in self.fast_writes}
-        return [
-            i for i, h, _ in self.from_handles
+        wanted, assigned = self.plan.overwrites, self.assigned
+        return {
+            i: h for i, h, _ in self.from_handles
             if i in wanted and id(h) in assigned and is_last_read(buffers, i, h)
-        ]  # fmt: skip
+        }  # fmt: skip
 
     def _out_specs(self) -> Sequence[Spec]:
         return self.plan.graph.output_specs() if self.plan is not None else ()

@@ -43,6 +43,10 @@ def compute(wanted: Sequence[Value]) -> None:
     All or nothing: handles change only after the whole program has run. What failed stays
     pending and is tried again when it is read.
     """
+    retried(lambda: _compute(wanted))
+
+
+def _compute(wanted: Sequence[Value]) -> None:
     state = thread.state
     if state.mode & CAPTURE:
         state.capture.refuse_read(wanted)
@@ -58,7 +62,7 @@ def compute(wanted: Sequence[Value]) -> None:
         state.handles = []
         return
     try:
-        retried(lambda: _dispatch(values, state.device or default_device()))
+        _dispatch(values, state.device or default_device())
     except Exception:
         # Nothing has changed, and the tapes stay whole. Each value is tried again when it is read,
         # so that one which always fails does not stand in the way of the others. (After an
@@ -114,7 +118,7 @@ def _dispatch(values: list[Value], home: Device) -> None:
     everything = [*outputs, *extra]
     plan = find_plan(work, everything, devices.pop() if devices else home)
     given = [leaf.buffer for leaf in work.leaves]
-    wanted = () if residuals is not None else plan.overwrites
+    wanted = frozenset[int]() if residuals is not None else plan.overwrites
     last: Sequence[int] = ()
     if wanted:
         last = last_reads(work.leaves, given, wanted, [*work.nodes, *thread.state.spent])

@@ -4,14 +4,16 @@ A buffer is donated if all references to it and to its value are known and end w
 References are counted, so whatever else holds one (a handle, a tape, an export, pending work of
 another thread) prevents it. Only what an executable asks for (`overwrites`) is looked at.
 
-A donated buffer that was overwritten has no contents any more. A thread that meets one before the
-handles were assigned waits until they are, and looks again.
+A donated buffer that was overwritten has no contents until the handles are assigned. A thread that
+meets one before waits until they are, and looks again.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from sys import getrefcount
 from threading import RLock
 from typing import Any
@@ -53,16 +55,12 @@ def last_reads(
 ) -> list[int]:
     """Those of the wanted leaves that nothing reads but these nodes, which end with the dispatch.
     `buffers` is one more list that holds the buffers of the leaves."""
-    counts = {id(leaves[i]): 0 for i in wanted}
     lists = {id(t): t for n in nodes for t in (n.inputs, n.saved)}
-    for values in lists.values():
-        for v in values:
-            if id(v) in counts:
-                counts[id(v)] += 1
+    uses = Counter(map(id, chain.from_iterable(lists.values())))
     # Beside those: the list, and the argument of the call; of a buffer its value too.
     return [
         i for i in wanted
-        if getrefcount(leaves[i]) == counts[id(leaves[i])] + 2 and getrefcount(buffers[i]) == 3
+        if getrefcount(leaves[i]) == uses[id(leaves[i])] + 2 and getrefcount(buffers[i]) == 3
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 from proa.compile.backend import Device
@@ -51,10 +51,10 @@ class Plan:
         return found
 
     @property
-    def overwrites(self) -> Collection[int]:
+    def overwrites(self) -> frozenset[int]:
         """Inputs in whose memory results can lie, if they are donated."""
-        found: dict[int, int] = getattr(self.run, "overwrites", {})
-        return found.values()
+        found: frozenset[int] = getattr(self.run, "overwrites", frozenset())
+        return found
 
     def shown(self, name: str) -> str:
         """What a pass makes of the recorded graph, as text."""

@@ -46,7 +46,7 @@ class CpuBuffer:
         owner = self.array.base
         return owner is None or (
             type(owner) is np.ndarray and getrefcount(owner) == 3
-            and (owner.base is None or type(owner.base) is Piece)
+            and isinstance(owner.base, Piece | None)
         )  # fmt: skip
 
     def take(self) -> tuple[Any, int]:
@@ -54,6 +54,11 @@ class CpuBuffer:
         found = self.array, self.address
         self.array, self.address = None, self.donated
         return found
+
+    def follow(self, other: CpuBuffer) -> None:
+        """If its memory was taken, it is from now on another name for the one that came after."""
+        if self.array is None:
+            self.array, self.address = other.array, other.address
 
     def lost(self) -> Overwritten:
         """What reading it raises after that."""

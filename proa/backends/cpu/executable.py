@@ -14,7 +14,7 @@ from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.memory import ALIGNMENT, LARGE, Arena, address_of, allocate, pool
 from proa.backends.cpu.nest import Host, Nests
-from proa.backends.cpu.plan import plan
+from proa.backends.cpu.plan import barriers, plan
 from proa.backends.cpu.seen import works
 from proa.backends.cpu.target import cores
 from proa.backends.cpu.threads import threads
@@ -55,7 +55,8 @@ class CpuExecutable:
 
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "overwrites")  # fmt: skip
+                 "template", "inputs", "numbers", "reused",
+                 "overwrites")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any) -> None:
         graph = nests.draft.program.graph
@@ -82,10 +83,11 @@ class CpuExecutable:
         self.actions = self._grouped()
         # What runs in several parts could be interrupted when some inputs are overwritten.
         reused = self.plan.reused if len(self.actions) == 1 else {}
-        self.overwrites = {
-            self.plan.bases[m]: source for m, source in reused.items()
+        self.reused = {
+            self.plan.bases[m]: sources for m, sources in reused.items()
             if nests.bytes_of(m) >= LARGE
         }  # fmt: skip
+        self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
         self.quiet = bool(hosts)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
@@ -116,9 +118,10 @@ class CpuExecutable:
             self.words.extend(call.table)
             self.scratch = max(self.scratch, call.scratch)
         at = self.words.buffer_info()[0]
-        for call, start in zip(calls, starts, strict=True):
+        after = barriers(self.nests, self.plan)
+        for call, start, begins in zip(calls, starts, after, strict=True):
             address = engine().find(call.kernel) if call.tiles else 0
-            rows.extend((address, call.tiles, at + 8 * start, 0))
+            rows.extend((address, call.tiles, at + 8 * start, begins))
         self.table = rows
         self.scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT
         count = 1 + len(self.plan.bases)
@@ -267,16 +270,22 @@ class CpuExecutable:
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
     def _given(self, buffers: Sequence[Any], arrays: list[Any]) -> dict[int, Any]:
-        """Bases of results, with the donated buffer that each may lie in."""
-        found = {}
-        for base, source in self.overwrites.items():
+        """Bases of results, with the donated buffer that each lies in."""
+        given = set()
+        for source in self.overwrites:
             buffer = buffers[source]
             if type(buffer) is self.buffer and buffer.donated:
                 arrays[1 + source] = None  # references are counted
                 if buffer.is_given():
-                    found[base] = buffer
+                    given.add(source)
                 else:
                     arrays[1 + source] = buffer.array
+        found = {}
+        for base, sources in self.reused.items():
+            for source in given.intersection(sources):
+                found[base] = buffers[source]
+                given.remove(source)
+                break
         return found
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:

@@ -16,13 +16,13 @@ ALIGNMENT: Final = 64
 class Plan(NamedTuple):
     """`bases`: of each memory outside the arena the number of its base; the arena is base 0.
     `offsets`: of each memory inside. `frees`: bases that nothing needs after an action.
-    `reused`: memories outside that may lie where an input does, with that input."""
+    `reused`: memories outside that may lie where an input does, with those inputs."""
 
     bases: dict[int, int]
     offsets: dict[int, int]
     arena: int
     frees: tuple[tuple[int, ...], ...]
-    reused: dict[int, int]
+    reused: dict[int, list[int]]
 
     def place(self, memory: int, offset: int) -> tuple[int, int]:
         base = self.bases.get(memory)
@@ -62,29 +62,66 @@ def plan(nests: Nests, outside: Iterable[int]) -> Plan:
 
 def _in_place(
     nests: Nests, bases: dict[int, int], first: dict[int, int], last: dict[int, int]
-) -> tuple[dict[int, int], dict[int, int]]:
+) -> tuple[dict[int, int], dict[int, list[int]]]:
     """Results that lie where an operand did that nothing reads afterwards: in the arena, with the
     memory whose place they share, which then lasts as long as they do; and outside, with an input
     of the program."""
     inputs, outputs = nests.draft.program.graph.first_step_slot, nests.draft.outputs
     homes: dict[int, int] = {}
-    reused: dict[int, int] = {}
+    reused: dict[int, list[int]] = {}
     for number, action in enumerate(nests.actions):
         if type(action) is not Call:
             continue
         for k, i in action.alike:
             old, new = action.operands[k][0], action.results[i][0]
             home = homes.get(old, old)
-            if last[home] != number or first[new] != number or new in homes or new in reused:
+            if last[home] != number or first[new] != number or new in homes:
                 continue
             if nests.bytes_of(old) != nests.bytes_of(new):
                 continue
             if home not in bases and new not in bases:
                 homes[new], last[home] = home, last[new]
             elif home < inputs and home not in outputs and new in bases:
-                if home not in reused.values():
-                    reused[new] = home
+                reused.setdefault(new, []).append(home)
     return homes, reused
+
+
+WINDOW: Final = 64  # calls that may be under way at once
+
+
+def barriers(nests: Nests, plan: Plan) -> list[int]:
+    """For each call how many of those before it must be done: it reads or writes over what they
+    write, or writes over what they read (where results may lie). Never less than for the call
+    before."""
+    found: list[int] = []
+    spans: list[tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]] = []
+    for call in nests.actions:
+        if type(call) is not Call:
+            continue
+        reads, writes = [
+            [_span(nests, plan, n) for m, _ in part for n in (m, *plan.reused.get(m, ()))]
+            if call.tiles else [] for part in (call.operands, call.results)
+        ]  # fmt: skip
+        number, after = len(spans), found[-1] if found else 0
+        after = max(after, number - WINDOW)
+        for other in range(number - 1, after - 1, -1):
+            read, written = spans[other]
+            if _meet(writes, read) or _meet(written, [*reads, *writes]):
+                after = other + 1
+                break
+        found.append(after)
+        spans.append((reads, writes))
+    return found
+
+
+def _span(nests: Nests, plan: Plan, memory: int) -> tuple[int, int, int]:
+    """Base, begin and end of a memory."""
+    base, begin = plan.place(memory, 0)
+    return base, begin, begin + nests.bytes_of(memory)
+
+
+def _meet(some: list[tuple[int, int, int]], others: list[tuple[int, int, int]]) -> bool:
+    return any(a == c and b < y and x < e for a, b, e in some for c, x, y in others)
 
 
 def _placed(pieces: list[tuple[int, int, int, int]]) -> tuple[dict[int, int], int]:

@@ -1,18 +1,19 @@
 """The walk over a table of kernel calls, as LLVM code: by one thread, and by all together.
 
-A row is four words: address of the kernel, tiles, address of its call, 0. A tile of a row begins
-when every tile of the row before is done. `walk` does it on one thread, `share` on all; scratch of
-thread t lies t strides behind that of thread 0, the caller.
+A row is four words: address of the kernel, tiles, address of its call, AFTER: a tile of it begins
+when every tile of all rows before row AFTER is done; AFTER never falls from row to row. `walk` does
+it on one thread, in order, `share` on all; scratch of thread t lies t strides behind that of thread
+0, the caller.
 
 How `share` keeps memory right (the pool is one piece of memory, zero at first, never freed):
 
 - A caller owns the pool while BUSY is 1. A second caller does not wait: it walks alone.
-- It fills a *block*: the job, and for each row NEXT tile, DONE tiles, TILES. Then it stores the
-  block's address in JOB, and walks as thread 0. Workers take tiles meanwhile. The caller could do
-  all of it alone, so no worker is ever waited for but one that is inside a tile.
+- It fills a *block*: the job, and for each row NEXT tile, DONE tiles, TILES, AFTER. Then it stores
+  the block's address in JOB, and walks as thread 0. Workers take tiles meanwhile. The caller could
+  do all of it alone, so no worker is ever waited for but one that is inside a tile.
 - A tile is taken by an atomic add on NEXT. A thread that finds no more adds what it did to DONE
-  (release) and waits until DONE is TILES (acquire): so it sees what all others wrote in this row,
-  and through their own waits what was written in all rows before.
+  (release) and goes on to the next row, where it waits until DONE is TILES (acquire) in all rows
+  before AFTER: so it sees what all others wrote in these. At the end it waits for all rows.
 - Tables, bases and scratch are read only between taking a tile and adding to DONE. The caller
   cannot return meanwhile. A late worker finds every counter exhausted and reads the block alone.
 - A block is filled again only when nobody reads it. A worker stores the block's address in its
@@ -48,7 +49,7 @@ STARTED: Final = 200  # workers
 SLOTS: Final = 256
 SLOT: Final = 64  # bytes of a worker's words: HOLDS, number, pool, when it was moved
 BLOCKS: Final = SLOTS + SLOT * MOST
-# A job: rows, how many, bases, scratch, stride, threads, processor. Then NEXT, DONE, TILES of each.
+# A job: rows, how many, bases, scratch, stride, threads, processor. Then each row's four words.
 BLOCK: Final = 64 + 32 * ROWS
 POOL: Final = BLOCKS + BLOCK * MOST  # bytes; hardly any are ever touched
 
@@ -187,16 +188,47 @@ entry:
   br label %row
 row:
   %r = phi i64 [ 0, %entry ], [ %r.next, %row.end ]
+  %passed = phi i64 [ 0, %entry ], [ %safe, %row.end ]
   %more = icmp slt i64 %r, %count
-  br i1 %more, label %read, label %end
+  br i1 %more, label %read, label %wait
 read:
-  %r.after = add i64 %r, 2
-  %next = getelementptr [4 x i64], ptr %block, i64 %r.after
+  %r.behind = add i64 %r, 2
+  %mine.at = getelementptr [4 x i64], ptr %block, i64 %r.behind
+{read("%mine.at", "i64 begins 3")}
+  br label %wait
+wait:
+  %safe = phi i64 [ %passed, %row ], [ %passed, %read ], [ %safe.next, %passing ]
+  %after = phi i64 [ %count, %row ], [ %begins, %read ], [ %after, %passing ]
+  %early = icmp slt i64 %safe, %after
+  br i1 %early, label %others, label %may
+others:
+  %safe.behind = add i64 %safe, 2
+  %older = getelementptr [4 x i64], ptr %block, i64 %safe.behind
+  %older.done = getelementptr i64, ptr %older, i64 1
+{read("%older", "i64 older.tiles 2")}
+  br label %ask
+ask:
+  %n = phi i64 [ 0, %others ], [ %n.next, %again ]
+  %finished = load atomic i64, ptr %older.done acquire, align 8
+  %all = icmp sge i64 %finished, %older.tiles
+  br i1 %all, label %passing, label %again
+again:
+  call void @relax(i64 %n)
+  %n.next = add i64 %n, 1
+  br label %ask
+passing:
+  %safe.next = add i64 %safe, 1
+  br label %wait
+may:
+  br i1 %more, label %begin, label %end
+begin:
+  %r.place = add i64 %r, 2
+  %next = getelementptr [4 x i64], ptr %block, i64 %r.place
   %done = getelementptr i64, ptr %next, i64 1
 {read("%next", "i64 tiles 2")}
   br label %look
 look:
-  %mine = phi i64 [ 0, %read ], [ %mine.next, %do ]
+  %mine = phi i64 [ 0, %begin ], [ %mine.next, %do ]
   %seen = load atomic i64, ptr %next monotonic, align 8
   %open = icmp slt i64 %seen, %tiles
   br i1 %open, label %take, label %leave
@@ -212,19 +244,10 @@ do:
   br label %look
 leave:
   %any = icmp sgt i64 %mine, 0
-  br i1 %any, label %tell, label %wait
+  br i1 %any, label %tell, label %row.end
 tell:
   %before = atomicrmw add ptr %done, i64 %mine release, align 8
-  br label %wait
-wait:
-  %n = phi i64 [ 0, %leave ], [ 0, %tell ], [ %n.next, %again ]
-  %finished = load atomic i64, ptr %done acquire, align 8
-  %all = icmp sge i64 %finished, %tiles
-  br i1 %all, label %row.end, label %again
-again:
-  call void @relax(i64 %n)
-  %n.next = add i64 %n, 1
-  br label %wait
+  br label %row.end
 row.end:
   %r.next = add i64 %r, 1
   br label %row
@@ -295,11 +318,12 @@ fill:
   br i1 %unfilled, label %counter, label %filled
 counter:
   %row.at = getelementptr [4 x i64], ptr %rows.from, i64 %r
-{read("%row.at", "i64 tiles 1")}
+{read("%row.at", "i64 tiles 1", "i64 begins 3")}
+  %after = sub i64 %begins, %from
   %widest.next = call i64 @llvm.smax.i64(i64 %tiles, i64 %widest)
-  %r.after = add i64 %r, 2
-  %counter.at = getelementptr [4 x i64], ptr %block, i64 %r.after
-{write("%counter.at", "i64 next 0 0", "i64 done 1 0", "i64 tiles 2 %tiles")}
+  %r.behind = add i64 %r, 2
+  %counter.at = getelementptr [4 x i64], ptr %block, i64 %r.behind
+{write("%counter.at", "i64 next 0 0", "i64 done 1 0", "i64 tiles 2 %tiles", "i64 after 3 %after")}
   %r.next = add i64 %r, 1
   br label %fill
 filled:
