@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 import numpy as np
-from harness import Case, Made
+from harness import Case, Jit, Made
 
 ADAMW: Final[dict[str, Any]] = {
     "lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2,
@@ -243,7 +243,7 @@ class Gpt(Case):
         self.x, self.y = tokens(sizes)
         self.flops = sizes.flops
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
         from proa import optim
         from proa.examples.gpt import GPT, Config
@@ -261,7 +261,7 @@ class Gpt(Case):
             return functional.cross_entropy(model(x).reshape(-1, s.vocabulary), y.reshape(-1))
 
         step = training(forward, optim.AdamW(model.parameters(), **ADAMW))
-        return Made(pa.jit(step) if jit else step)
+        return Made(jit(step))
 
     def torch(self, compiled: bool) -> Made:
         import torch

@@ -21,7 +21,9 @@ JIT: Final = "proa jit"
 EAGER: Final = "torch eager"
 COMPILED: Final = "torch compile"
 JAX: Final = "jax"
-CONTESTANTS: Final = (DYNAMIC, JIT, EAGER, COMPILED, JAX)
+FAST: Final = "proa fast"  # what strict numerics cost; only where it is asked for
+CONTESTANTS: Final = (DYNAMIC, JIT, FAST, EAGER, COMPILED, JAX)
+Jit = Callable[[Any], Any]  # what a step is wrapped in: `pa.jit`, or nothing
 REST: Final = 5.0  # seconds in which the machine may come to rest before a turn
 TURN: Final = 0.06  # seconds of work in a turn, for small steps
 QUIET: Final = 3  # turns without neighbours are enough to leave the others out
@@ -55,7 +57,7 @@ class Case(ABC):
     inference: bool = False
 
     @abstractmethod
-    def proa(self, jit: bool) -> Made: ...
+    def proa(self, jit: Jit) -> Made: ...
 
     @abstractmethod
     def torch(self, compiled: bool) -> Made: ...
@@ -78,7 +80,10 @@ class Case(ABC):
             pa.sync()
             return out
 
-        return self._finished(self.proa(contestant == JIT), wait)
+        ways: dict[str, Jit] = {
+            DYNAMIC: lambda step: step, JIT: pa.jit, FAST: pa.jit(numerics="fast"),
+        }  # fmt: skip
+        return self._finished(self.proa(ways[contestant]), wait)
 
     def _finished(self, made: Made, wait: Callable[[Any], Any]) -> Made:
         """A step whose work is done when it returns."""
@@ -191,7 +196,7 @@ class Measured:
         """Builds each contestant and compares what it computes with the first that did."""
         first: tuple[str, list[Any]] | None = None
         own: list[Any] | None = None
-        order = [n for n in CONTESTANTS if not n.startswith("proa")] + [DYNAMIC, JIT]
+        order = [n for n in CONTESTANTS if not n.startswith("proa")] + [DYNAMIC, JIT, FAST]
         for name in [n for n in order if n in self.names]:
             try:
                 step, read = self.case.make(name)
@@ -209,7 +214,7 @@ class Measured:
                 if not error_ <= self.case.tolerance:
                     self.line.failed[name] = f"differs from {first[0]} by {error_:.1e}"
                     continue
-            if name.startswith("proa"):
+            if name in (DYNAMIC, JIT):
                 if own is not None and any(
                     a.tobytes() != b.tobytes() for a, b in zip(own, found, strict=True)
                 ):
@@ -323,9 +328,20 @@ def row_of(line: Line) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
+def price_of(line: Line) -> str:
+    """What strict numerics cost: strict time over fast time, medians and least."""
+    strict, fast = line.times.get(JIT), line.times.get(FAST)
+    if strict is None or fast is None:
+        return ""
+    least = line.least[JIT] / line.least[FAST]
+    return f"{line.case}: strict / fast {strict / fast:.2f}, of the least {least:.2f}"
+
+
 def print_line(line: Line) -> None:
     print(row_of(line), flush=True)
     for name, reason in line.failed.items():
         print(f"    {line.case}: {name} left out, {reason}", file=sys.stderr, flush=True)
+    if price := price_of(line):
+        print(f"    {price}", flush=True)
     for note in line.notes:
         print(f"    {line.case}: {note}", file=sys.stderr, flush=True)

@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 import gpt
 import numpy as np
-from harness import Case, Made
+from harness import Case, Jit, Made
 
 SEED: Final = 5
 
@@ -56,7 +56,7 @@ class Mlp(Case):
             for name, array in zip(("weight", "bias"), layer, strict=True)
         }
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
         from proa import nn, optim
         from proa.nn import functional
@@ -66,7 +66,7 @@ class Mlp(Case):
         x, y = pa.asarray(self.x), pa.asarray(self.y)
         opt = optim.AdamW(model.parameters(), **gpt.ADAMW)
         step = gpt.training(lambda: functional.cross_entropy(model(x), y), opt)
-        return Made(pa.jit(step) if jit else step)
+        return Made(jit(step))
 
     def torch(self, compiled: bool) -> Made:
         import torch
@@ -193,7 +193,7 @@ class Resnet(Case):
         self.y = draw.integers(0, 10, 32)
         self.flops = 3 * 32 * 2 * 0.5554e9  # multiply-adds of an image, forward
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
         from proa import nn, optim
         from proa.nn import functional
@@ -203,7 +203,7 @@ class Resnet(Case):
         x, y = pa.asarray(self.x), pa.asarray(self.y)
         opt = optim.SGD(model.parameters(), **SGD)
         step = gpt.training(lambda: functional.cross_entropy(model(x), y), opt)
-        return Made(pa.jit(step) if jit else step)
+        return Made(jit(step))
 
     def torch(self, compiled: bool) -> Made:
         import torch

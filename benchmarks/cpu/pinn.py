@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, final
 
 import numpy as np
-from harness import Case, Made
+from harness import Case, Jit, Made
 from networks import linears
 
 SIZES: Final = (2, 128, 128, 128, 128, 1)
@@ -35,13 +35,12 @@ class Pinn(Case):
         self.given = [(w.astype(dtype), b.astype(dtype)) for w, b in linears(SIZES)]
         self.points = np.random.default_rng(0).uniform(-1, 1, (POINTS, 2)).astype(dtype)
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
 
         params = [(pa.asarray(w), pa.asarray(b)) for w, b in self.given]
         points, f = pa.asarray(self.points), nested(pa, pa.grad, pa.sum)
-        step = pa.value_and_grad(f)
-        step = pa.jit(step) if jit else step
+        step = jit(pa.value_and_grad(f))
         return Made(lambda: step(params, points))
 
     def torch(self, compiled: bool) -> Made:

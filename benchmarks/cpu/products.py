@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final, final
 
 import numpy as np
-from harness import Case, Made
+from harness import Case, Jit, Made
 
 SEED: Final = 7
 
@@ -31,11 +31,11 @@ class Product(Case):
     def multiply(self, a: Any, b: Any) -> Any:
         return (a.T if self.how[0] == "T" else a) @ (b.T if self.how[1] == "T" else b)
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
 
         a, b = pa.asarray(self.a), pa.asarray(self.b)
-        multiply = pa.jit(self.multiply) if jit else self.multiply
+        multiply = jit(self.multiply)
         return Made(lambda: multiply(a, b))
 
     def torch(self, compiled: bool) -> Made:
@@ -83,11 +83,11 @@ class Chain(Case):
             x = matrices[i % len(matrices)] @ x
         return x
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
 
         x, matrices = pa.asarray(self.x), [pa.asarray(m) for m in self.matrices]
-        steps: Callable[..., Any] = pa.jit(self.steps) if jit else self.steps
+        steps: Callable[..., Any] = jit(self.steps)
         return Made(lambda: steps(matrices, x))
 
     def torch(self, compiled: bool) -> Made:

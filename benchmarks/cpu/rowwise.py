@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 import gpt
 import numpy as np
-from harness import Case, Made
+from harness import Case, Jit, Made
 
 SEED: Final = 11
 
@@ -27,7 +27,7 @@ class Rows(Case):
         self.ct = draw.standard_normal(shapes[0]).astype(np.float32)
         self.moved = 4.0 * self.ct.nbytes  # x and the cotangent in, y and the gradient of x out
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
 
         given = [pa.asarray(g).requires_grad_() for g in self.given]
@@ -40,7 +40,7 @@ class Rows(Case):
             y.backward(ct)
             return y, *[g.grad for g in given]
 
-        return Made(pa.jit(step) if jit else step)
+        return Made(jit(step))
 
     def torch(self, compiled: bool) -> Made:
         import torch
@@ -135,7 +135,7 @@ class CrossEntropy(Case):
         self.labels = draw.integers(0, width, rows)
         self.moved = 2.0 * self.x.nbytes
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
         from proa.nn import functional
 
@@ -147,7 +147,7 @@ class CrossEntropy(Case):
             loss.backward()
             return loss
 
-        return Made(pa.jit(step) if jit else step)
+        return Made(jit(step))
 
     def torch(self, compiled: bool) -> Made:
         import torch
@@ -205,11 +205,11 @@ class Elementwise(Case):
 
         return f
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
 
         given, f = [pa.asarray(g) for g in self.given], self.chain(pa)
-        f = pa.jit(f) if jit else f
+        f = jit(f)
         return Made(lambda: f(*given))
 
     def torch(self, compiled: bool) -> Made:
@@ -241,7 +241,7 @@ class Update(Case):
         self.gradients = [draw.standard_normal(g.shape).astype(np.float32) for g in self.given]
         self.moved = 7.0 * sum(g.nbytes for g in self.given)
 
-    def proa(self, jit: bool) -> Made:
+    def proa(self, jit: Jit) -> Made:
         import proa as pa
         from proa import optim
 
@@ -253,7 +253,7 @@ class Update(Case):
         def step() -> None:
             opt.step()
 
-        return Made(pa.jit(step) if jit else step, lambda: params[:4])
+        return Made(jit(step), lambda: params[:4])
 
     def torch(self, compiled: bool) -> Made:
         import torch

@@ -1,11 +1,13 @@
 """The table of the CPU compiler: Proa, PyTorch and JAX by turns on the same work.
 
-    python benchmarks/cpu/run.py [row ...] [--threads 2] [--rounds 9] [--peers torch,jax] [--alone]
+    python benchmarks/cpu/run.py [row ...] [--threads 2] [--rounds 9] [--peers torch,jax]
+                                 [--alone] [--fast]
 
 Runs in an environment with proa, torch==2.13.0, jax and llvmlite. Each row has a process of its own
 for each number of threads; in it the contestants take turns, warm, on the same weights, after it
 was checked that they compute the same numbers. Ratio: the fastest peer's median / Proa's. With
 `--alone` each peer also has a process of its own, and counts from there if more than 10 % faster.
+With `--fast` Proa runs under `numerics="fast"` too: the price of strictness.
 """
 
 from __future__ import annotations
@@ -59,6 +61,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--peers", default="torch,jax", help="torch, jax, torch,jax or none")
     parser.add_argument("--alone", action="store_true", help="peers also in their own processes")
+    parser.add_argument("--fast", action="store_true", help='also Proa under numerics="fast"')
     parser.add_argument("--only", help="these contestants, separated by commas")
     parser.add_argument("--json", type=Path, help="where all that was measured is written")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
@@ -66,7 +69,7 @@ def options() -> argparse.Namespace:
 
 
 def contestants(given: argparse.Namespace) -> list[str]:
-    from harness import CONTESTANTS
+    from harness import CONTESTANTS, FAST
 
     if given.only:
         wanted: list[str] = given.only.split(",")
@@ -74,7 +77,9 @@ def contestants(given: argparse.Namespace) -> list[str]:
             raise SystemExit(f"--only {given.only}: expected some of {', '.join(CONTESTANTS)}")
         return wanted
     peers = given.peers.split(",")
-    return [n for n in CONTESTANTS if n.split()[0] in ("proa", *peers)]
+    return [
+        n for n in CONTESTANTS if n.split()[0] in ("proa", *peers) and (given.fast or n != FAST)
+    ]
 
 
 # Inside the process of one row.
@@ -110,6 +115,7 @@ def process(given: argparse.Namespace, row: str, threads: int, only: str | None)
     command = [sys.executable, str(HERE), row, "--inside", "--threads", str(threads)]
     command += ["--rounds", str(given.rounds), "--peers", given.peers]
     command += ["--only", only] if only else []
+    command += ["--fast"] * given.fast
     env = {k: v for k, v in os.environ.items() if k != "OPENBLAS_CORETYPE"}
     child = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
     limit = threading.Timer(LIMIT, child.kill)

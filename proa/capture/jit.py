@@ -12,7 +12,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import update_wrapper
 from threading import RLock
-from typing import Any, final
+from typing import Any, Final, final
 from weakref import ref
 
 from proa import dtypes, tree
@@ -36,7 +36,12 @@ SIGNATURE_WARNING = 8
 MOST_SIGNATURES = 256
 
 
-def jit(function: Callable[..., Any] | None = None, *, check: bool = False) -> Any:
+NUMERICS: Final = ("strict", "fast")
+
+
+def jit(
+    function: Callable[..., Any] | None = None, *, check: bool = False, numerics: str = "strict"
+) -> Any:  # fmt: skip
     """A function whose Python runs three times and is replayed from then on, with equal bits.
 
     State is found by itself: a tensor that existed before the call and is assigned during it
@@ -51,25 +56,40 @@ def jit(function: Callable[..., Any] | None = None, *, check: bool = False) -> A
 
     `check=True` records every call anew and compares it with the first recording.
 
+    `numerics="fast"` gives up equal bits for speed, in replays of this function (not where another
+    recording takes it in): identities of real numbers are used, chains of narrow floats are
+    rounded once, and on `cpu` a product and a sum that follows round together. What it brings
+    stands in `docs/numerics.md`: little.
+
+    Errors:
+        DtypeError: `function` cannot be called.
+        ArgumentError: `numerics` is another word.
+
     >>> import proa as pa
     >>> f = pa.jit(lambda x, s: x * s)
     >>> [f(pa.asarray([1.0, 2.0]), 0.5 * i).tolist() for i in range(5)][4]
     [2.0, 4.0]
     """
+    if numerics not in NUMERICS:
+        expected = " or ".join(map(repr, NUMERICS))
+        raise ArgumentError(message("jit", f"numerics={numerics!r:.60}", expected))
     if function is None:
-        return lambda f: Jitted(f, check)
+        return lambda f: jit(f, check=check, numerics=numerics)
     if not callable(function):
         raise DtypeError(message("jit", f"{function!r:.60}", "a function, method or module"))
-    return Jitted(function, check)
+    return Jitted(function, check, numerics)
 
 
 @final
 class Jitted:
     """A function with its recordings. `calls` and `python_calls` count."""
 
-    def __init__(self, function: Callable[..., Any], check: bool) -> None:
+    def __init__(
+        self, function: Callable[..., Any], check: bool, numerics: str = "strict"
+    ) -> None:  # fmt: skip
         self.function = function
         self.check = check
+        self.numerics = numerics
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
         self.cases: dict[Any, _Case] = {}
         self.static: set[int] = set()
@@ -159,12 +179,13 @@ class Jitted:
         space = getattr(owner, "__dict__", {})
         found = space.get(self.attribute)
         if found is None or found.function.__self__ is not owner:  # a copy brings its model's
-            found = space[self.attribute] = Jitted(self.function.__get__(owner, kind), self.check)
+            bound = self.function.__get__(owner, kind)
+            found = space[self.attribute] = Jitted(bound, self.check, self.numerics)
         return found
 
     def __deepcopy__(self, memo: Any) -> Jitted:
         """The copied function, with no recordings yet."""
-        return Jitted(deepcopy(self.function, memo), self.check)
+        return Jitted(deepcopy(self.function, memo), self.check, self.numerics)
 
     def __set_name__(self, owner: Any, name: str) -> None:
         self.attribute = f"_jitted_{name}"
@@ -217,7 +238,7 @@ class Jitted:
             del args, kwargs
             self._refuse_kept(recording, lent)
             self._follow(key, given, case)
-            return Plan(self.name, recording, sources)
+            return Plan(self.name, recording, sources, self.numerics)
         compute([outside])
         return self._record(case, given)
 

@@ -34,7 +34,9 @@ class Plan:
         "assigned",
     )  # fmt: skip
 
-    def __init__(self, name: str, recording: Recording, sources: dict[Value, int]) -> None:
+    def __init__(
+        self, name: str, recording: Recording, sources: dict[Value, int], numerics: str
+    ) -> None:  # fmt: skip
         self.name = name
         self.confirmed = False
         work, capture = recording.work, recording.capture
@@ -42,7 +44,8 @@ class Plan:
         self._bind_inputs(recording, sources)
         self._bind_outputs(recording, sources)
         device = _device_of([v.buffer for v in work.leaves])
-        self.plan = find_plan(work, recording.outputs, device) if recording.outputs else None
+        outputs = recording.outputs
+        self.plan = find_plan(work, outputs, device, numerics) if outputs else None
         self.wants_grad = any(
             type(t) is Tensor
             and t.value.spec.grad

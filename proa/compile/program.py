@@ -10,14 +10,19 @@ from proa.graph.graph import Graph
 
 @final
 class Program:
-    """`graph` after all passes; `donated` inputs may be overwritten."""
+    """`graph` after all passes; `donated` inputs may be overwritten. `numerics` is "strict", or
+    "fast": then products and sums may be contracted."""
 
-    __slots__ = ("graph", "device", "donated")
+    __slots__ = ("graph", "device", "donated", "numerics")
 
-    def __init__(self, graph: Graph, device: Device, donated: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, graph: Graph, device: Device, donated: frozenset[int] = frozenset(),
+        numerics: str = "strict",
+    ) -> None:  # fmt: skip
         self.graph = graph
         self.device = device
         self.donated = donated
+        self.numerics = numerics
 
     def last_uses(self) -> list[tuple[int, ...]]:
         """For each step the slots that nothing reads after it."""

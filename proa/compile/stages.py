@@ -14,6 +14,7 @@ from proa.graph.node import line_of
 from proa.graph.show import show
 from proa.graph.verify import verify
 from proa.ops.expand import flat
+from proa.transforms.relax import relax
 from proa.transforms.simplify import simplify
 
 Stage = Callable[[Graph, Backend], Graph]
@@ -22,36 +23,45 @@ STAGES: Final[list[tuple[str, Stage]]] = [
     ("expand", lambda graph, backend: flat(graph, keeps=backend.claims)),
     ("simplify", lambda graph, backend: simplify(graph)),
 ]
+FAST: Final[list[tuple[str, Stage]]] = [*STAGES, ("relax", lambda graph, backend: relax(graph))]
 
 
-def lower(graph: Graph, backend: Backend, device: Device) -> Program:
+def stages(numerics: str) -> list[tuple[str, Stage]]:
+    return FAST if numerics == "fast" else STAGES
+
+
+def lower(
+    graph: Graph, backend: Backend, device: Device, numerics: str = "strict"
+) -> Program:  # fmt: skip
     """All passes in order; each is verified under test and printed when asked for."""
-    for name, stage in STAGES:
+    for name, stage in stages(numerics):
         graph = stage(graph, backend)
         if config.verify:
             verify(graph)
         if name in config.show:
             print(f"# {name}\n{show(graph)}")
     _refuse_unclaimed(graph, backend)
-    return Program(graph, device)
+    return Program(graph, device, numerics=numerics)
 
 
-def passes(backend: Backend) -> list[str]:
+def passes(backend: Backend, numerics: str = "strict") -> list[str]:
     """The names of all passes for a backend, in order: those above, then its own."""
-    return [*[name for name, _ in STAGES], *getattr(backend, "passes", ())]
+    return [*[name for name, _ in stages(numerics)], *getattr(backend, "passes", ())]
 
 
-def shown(name: str, graph: Graph, backend: Backend, device: Device) -> str:
+def shown(
+    name: str, graph: Graph, backend: Backend, device: Device, numerics: str = "strict"
+) -> str:  # fmt: skip
     """What a pass makes of a recorded graph, as text."""
-    known = passes(backend)
+    known = passes(backend, numerics)
     if name not in known:
         raise ArgumentError(message("show", f"{name!r:.60}", "one of " + ", ".join(known)))
-    for stage_name, stage in STAGES:
+    for stage_name, stage in stages(numerics):
         graph = stage(graph, backend)
         if stage_name == name:
             return show(graph)
     chip: Any = backend
-    text: str = chip.shown(name, Program(graph, device))
+    text: str = chip.shown(name, Program(graph, device, numerics=numerics))
     return text
 
 

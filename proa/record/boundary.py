@@ -127,15 +127,17 @@ def _dispatch(values: list[Value], home: Device) -> None:
         _attach([*values, *(residuals or ())], everything, extra, buffers)
 
 
-def find_plan(work: Pending, outputs: Sequence[Value], device: Device) -> Plan:
+def find_plan(
+    work: Pending, outputs: Sequence[Value], device: Device, numerics: str = "strict"
+) -> Plan:  # fmt: skip
     """The plan of this structure on this device; made if it is new."""
-    key = (device, *work.key)
+    key = (device, numerics, *work.key)
     plan = cache.find(key)
     if plan is None:
         check_there(work)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
         graph = graph_of(work, outputs, [role_of(v) for v in work.leaves])
-        plan = cache.add(key, Plan(graph, device, reason, where))
+        plan = cache.add(key, Plan(graph, device, reason, where, numerics))
     return plan
 
 

@@ -25,9 +25,12 @@ class Plan:
     __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number",
                  "contractions")  # fmt: skip
 
-    def __init__(self, graph: Graph, device: Device, reason: str, where: Where) -> None:
+    def __init__(
+        self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict"
+    ) -> None:  # fmt: skip
         self.graph = graph
-        self.program: Program = timed("compile", lower, graph, backend(device.backend), device)
+        chip = backend(device.backend)
+        self.program: Program = timed("compile", lower, graph, chip, device, numerics)
         self.run: Any = None
         self.sights = 0
         self.whole = False
@@ -59,7 +62,8 @@ class Plan:
     def shown(self, name: str) -> str:
         """What a pass makes of the recorded graph, as text."""
         device = self.program.device
-        return shown(name, self.graph, backend(device.backend), device)
+        chip, numerics = backend(device.backend), self.program.numerics
+        return shown(name, self.graph, chip, device, numerics)
 
     def _choose(self) -> None:
         chip = backend(self.program.device.backend)
@@ -161,6 +165,7 @@ def programs() -> list[dict[str, Any]]:
                 "sights": plan.sights,
                 "compiled": plan.whole,
                 "device": str(plan.program.device),
+                "numerics": plan.program.numerics,
                 "reason": plan.reason,
                 "line": line_of(plan.where),
                 "written": _written(plan),

@@ -12,6 +12,7 @@ from typing import Any, Final, final
 
 from proa.backends.cpu import cache, checked
 from proa.backends.cpu.kernel import Kernel
+from proa.backends.cpu.relaxed import Relaxed
 from proa.backends.cpu.target import Target, binding, target
 from proa.config import config
 
@@ -69,7 +70,9 @@ class Engine:
         self.version = ".".join(map(str, llvm.llvm_version_info))
         self.modes = self._control()
 
-    def find(self, kernel: Kernel) -> int:
+    def find(self, kernel: Kernel, numerics: str = "strict") -> int:
+        if numerics == "fast":
+            kernel = Relaxed(kernel)
         if config.cpu_checked:
             kernel = checked.Checked(kernel)
         found = self.table.get(kernel.key)

@@ -120,7 +120,7 @@ class CpuExecutable:
         at = self.words.buffer_info()[0]
         after = barriers(self.nests, self.plan)
         for call, start, begins in zip(calls, starts, after, strict=True):
-            address = engine().find(call.kernel) if call.tiles else 0
+            address = engine().find(call.kernel, self.program.numerics) if call.tiles else 0
             rows.extend((address, call.tiles, at + 8 * start, begins))
         self.table = rows
         self.scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT

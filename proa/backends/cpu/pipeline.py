@@ -36,11 +36,12 @@ def ir(nests: Nests) -> Nests:
 
 def objects(nests: Nests) -> Nests:
     """Every kernel is there when the program is."""
+    numerics = nests.draft.program.numerics
     for action in nests.actions:
         if type(action) is Call and action.tiles:
-            engine().find(action.kernel)
+            engine().find(action.kernel, numerics)
     for kernel in nests.beside:
-        engine().find(kernel)
+        engine().find(kernel, numerics)
     return nests
 
 
