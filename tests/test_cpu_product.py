@@ -112,6 +112,9 @@ class Nests:
         self.memories.append(self.guards[-1].ctypes.data)
         return len(self.memories) - 1
 
+    def copy(self, layout: Layout, columns: int, depth: int, dtype: Any) -> int | None:
+        return None
+
     def packed(self, layout: Layout, shape: Any, dtype: Any) -> int:
         number = self.temporary(prod(shape) * dtype.itemsize)
         self.actions.append((layout, shape, dtype.itemsize, number))

@@ -11,6 +11,7 @@ from proa.backends.cpu import pipeline
 from proa.backends.cpu.claims import claimed
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import address_of
+from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
@@ -25,15 +26,17 @@ def device() -> Device:
 
 @final
 class CpuBuffer:
-    """A read-only array in C order, and where it lies."""
+    """A read-only array in C order, and where it lies. `copy`: it has been used once as what is
+    packed if it is used again, or its packed copy, which lives as long as the buffer."""
 
-    __slots__ = ("array", "spec", "address", "exported")
+    __slots__ = ("array", "spec", "address", "exported", "copy")
 
     def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
         self.array = array
         self.spec = spec
         self.address = address_of(array) if address is None else address
         self.exported = False
+        self.copy: Copied | Copy | None = None
 
     @property
     def device(self) -> Device:
@@ -41,7 +44,18 @@ class CpuBuffer:
 
     @property
     def nbytes(self) -> int:
-        return int(self.array.nbytes)
+        return int(self.array.nbytes) + (self.copy.nbytes if type(self.copy) is Copy else 0)
+
+    def packed(self, of: Copied) -> Copy | None:
+        """The packed copy, made when the buffer is used so for the second time."""
+        found = self.copy
+        if type(found) is Copy:
+            return found if found.of == of else None
+        if found == of:
+            self.copy = made = copied(self.address, of)
+            return made
+        self.copy = of
+        return None
 
     def wait(self) -> None:
         """Nothing is asynchronous here."""

@@ -20,7 +20,7 @@ from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.product_block import Product
 from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
 from proa.backends.cpu.product_pair import Join, Pair
-from proa.backends.cpu.product_row import Row, strip_bytes
+from proa.backends.cpu.product_row import PIECE, Row, strip_bytes
 from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
@@ -338,6 +338,12 @@ def _call(
         count = -(-tiles.columns // shape.columns) if packs_b else 0
         at = slivers + count * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
+    places = [(x.root, x.offset) for x in operands.layouts]
+    copy = None
+    if is_row:
+        if along_b and not batch and columns.b == depth.size * size:
+            copy = operands.nests.copy(operands.layouts[1], columns.size, depth.size, dtype)
+        places.append(places[1] if copy is None else (copy, 0))
     words = {
         "rows": rows.size, "columns": columns.size, "depth": depth.size,
         "a_row": rows.a, "a_depth": depth.a, "b_depth": depth.b, "b_column": columns.b,
@@ -346,16 +352,16 @@ def _call(
         "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
         "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
-        "along_b": int(along_b), "block": tiles.panels * shape.rows, "slivers": slivers,
-        "through": at if through else 0, "axes": len(batch),
+        "along_b": int(along_b), "copied": int(copy is not None),
+        "block": tiles.panels * shape.rows, "slivers": slivers, "through": at if through else 0,
+        "axes": len(batch),
     }  # fmt: skip
     table = [words[name] for name in TABLE]
     for axis in reversed(batch):
         table += axis
     count = row_tiles * column_tiles * depth_tiles * -(-problem.products // tiles.batch)
-    places = tuple([(x.root, x.offset) for x in operands.layouts])
     kernel = Row(dtype, made) if is_row else Product(dtype, made)
-    return Call(kernel, places, (goal,), tuple(table), count, scratch, step)
+    return Call(kernel, tuple(places), (goal,), tuple(table), count, scratch, step)
 
 
 def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
@@ -364,6 +370,7 @@ def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
     rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
     count, cores = problem.products, machine.cores
     is_row = rows == 1
+    unit = PIECE * shape.lanes if is_row else shape.columns
     # A row is as slow as memory: one step takes about as long as sixteen of a block.
     parts = problem.work // (LITTLE * shape.lanes * (1 if is_row else 16))
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
@@ -374,11 +381,11 @@ def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
     whole = count * -(-columns // (STRIP * shape.columns)) * -(-rows // (STRIP * shape.rows))
     few = min(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
     if whole < fewest <= blocks and size <= few:
-        return Tiles(1, rows, _even(columns, most, shape.columns), BLOCK, panels)
+        return Tiles(1, rows, _even(columns, most, unit), BLOCK, panels)
     down, across = 1, -(-columns // most)
     if count * across < fewest:
         down, across = _grid(problem, shape, fewest, across, cores)
-    wide = _even(columns, max(-(-columns // across), shape.columns), shape.columns)
+    wide = _even(columns, max(-(-columns // across), unit), unit)
     tall = _even(rows, max(-(-rows // down), shape.rows), shape.rows)
     if tall >= rows and wide >= columns:
         return Tiles(max(1, count // fewest), rows, columns, depth, panels)

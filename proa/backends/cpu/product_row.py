@@ -1,25 +1,36 @@
 """The kernel of products with one row, which are as slow as memory.
 
 A tile is a strip of columns. Where rows of B are contiguous, eight of them stream past the strip,
-which lies in the first cache. Where columns are, squares of B are transposed in registers. Each
-column is one chain for each block of K, as in the micro-kernels.
+which lies in the first cache. Where columns are, squares of B are transposed in registers; or a
+packed copy is read from one end to the other, if there is one (`product_copy.py`). Each column is
+one chain for each block of K, as in the micro-kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, final
 
 from proa.backends.cpu.claims import memory_type, widened
 from proa.backends.cpu.product_code import Code
-from proa.backends.cpu.product_micro import BLOCK, Shape, loaded, shape_of, transposed
-from proa.backends.cpu.product_walk import Part, Walk, module
+from proa.backends.cpu.product_micro import (
+    BLOCK,
+    Shape,
+    loaded,
+    shape_of,
+    transposed,
+    transposed_from,
+)
+from proa.backends.cpu.product_walk import Part, Walk, module, operand
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Vector
 from proa.dtypes import Dtype
 
 STREAMS: Final = 8  # rows of B at once
-CHAINS: Final = 4  # vectors of columns at once, where squares are transposed
-RUN: Final = 4  # squares along k, one after the other
+AT_ONCE: Final = 2  # vectors of columns, where squares are transposed
+NEAR: Final = 8  # columns that are reached from one pointer
+AHEAD: Final = 256  # bytes of a column that are asked for before they are needed
+PIECE: Final = 4  # vectors of columns of a packed copy
 
 
 @final
@@ -39,9 +50,9 @@ class Row(NamedTuple):
 
 
 def strip_bytes(columns: int, shape: Shape) -> int:
-    """Scratch of a tile: its sums, the sums of a block, and transposed squares."""
-    whole = -(-columns // shape.lanes) + CHAINS + 1
-    return (2 * whole + CHAINS * RUN * shape.lanes) * shape.lanes * shape.itemsize
+    """Scratch of a tile: its sums, the sums of a block, and a block of the row."""
+    whole = -(-columns // shape.lanes) + 1
+    return (2 * whole * shape.lanes + BLOCK) * shape.itemsize
 
 
 def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
@@ -55,6 +66,14 @@ def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[
 
 
 @final
+class Goal(NamedTuple):
+    """Where sums of a block are added, and whether it is the first block."""
+
+    sums: str
+    is_first: str
+
+
+@final
 class _Driver:
     """The walk of one tile of a call."""
 
@@ -64,7 +83,7 @@ class _Driver:
         self.code = code = Code(shape.lanes)
         self.wide = code.body.wide(shape.kind)
         self.bytes = shape.lanes * shape.itemsize
-        self.walk = Walk(code)
+        self.walk = Walk(code, 3)
         self.word = self.walk.word
         with self.walk.parts() as part:
             self._part(part)
@@ -72,32 +91,58 @@ class _Driver:
 
     def _part(self, part: Part) -> None:
         code, word, size = self.code, self.word, self.shape.itemsize
-        # Sums of the whole, of one block, and squares; sums are longer than the columns are.
-        room = code.add(code.mul(part.columns, size), (CHAINS + 1) * self.bytes)
+        # Sums of the whole, of one block, and a block of A; sums may be longer than columns are.
+        room = code.add(code.mul(part.columns, size), 2 * self.bytes - 1)
         room = code.set(f"and i64 {room}, {-self.bytes}")
         block = code.at("%scratch", room)
-        squares = code.at(block, room)
+        row = code.at(block, room)
         along = code.compare("ne", word["along_b"], 0)
+        copy = operand(code, 2)
+        has_copy = code.set(f"icmp ne ptr {copy}, null")
+        has_copy = code.set(f"and i1 {has_copy}, {code.compare('ne', word['copied'], 0)}")
+        no_copy = code.set(f"xor i1 {has_copy}, true")
+        turned = code.set(f"and i1 {along}, {no_copy}")
+        # Of the copy: bytes of one k of all columns, and where this tile begins in the next block.
+        wide = code.add(word["columns"], self.shape.lanes - 1)
+        wide = code.mul(code.set(f"and i64 {wide}, {-self.shape.lanes}"), self.dtype.itemsize)
         least = code.select(code.compare("sgt", part.depth, 0), part.depth, 1)
         with code.loop(least, BLOCK, [("ptr", part.a), ("ptr", part.b)]) as loop:
             a, b = loop.values
             depth = code.minimum(BLOCK, code.sub(part.depth, loop.index))
-            is_first = code.compare("eq", loop.index, 0)
-            here = code.select(is_first, "%scratch", block, "ptr")
+            goal = Goal("%scratch", code.compare("eq", loop.index, 0))
             with code.when(along):
-                self._transposing(a, b, here, squares, part.columns, depth)
+                left = self._row(a, row, depth)
+                with code.when(has_copy):
+                    start = code.at(copy, code.mul(code.add(part.k, loop.index), wide))
+                    shift = code.mul(code.mul(part.column, depth), self.dtype.itemsize)
+                    self._packed(left, code.at(start, shift), goal, part.columns, depth)
+                with code.when(turned):
+                    self._transposing(left, b, goal, part.columns, depth)
             with code.unless(along):
+                here = code.select(goal.is_first, "%scratch", block, "ptr")
                 self._streaming(a, b, here, part.columns, depth)
-            with code.unless(is_first), code.loop(part.columns, self.shape.lanes) as column:
-                shift = code.mul(column.index, size)
-                goal = code.at("%scratch", shift)
-                x = code.load(self.wide, goal, size)
-                y = code.load(self.wide, code.at(block, shift), size)
-                code.store(self.wide, code.set(f"fadd {self.wide} {x}, {y}"), goal, size)
+                with (
+                    code.unless(goal.is_first),
+                    code.loop(part.columns, self.shape.lanes) as column,
+                ):
+                    value = code.load(self.wide, code.at(block, code.mul(column.index, size)), size)
+                    self._keep(goal, column.index, [value])
             loop.next = [
                 code.at(a, code.mul(word["a_depth"], BLOCK)),
                 code.at(b, code.mul(word["b_depth"], BLOCK)),
             ]
+
+    def _row(self, a: str, goal: str, depth: str) -> str:
+        """A block of the row side by side and as it is computed with: where it lies, if it does."""
+        code, kind, size = self.code, memory_type(self.dtype), self.shape.itemsize
+        step = self.word["a_depth"]
+        lies = code.compare("eq", step, size) if kind == self.shape.kind else "false"
+        left = code.set(f"select i1 {lies}, i64 0, i64 {depth}")
+        with code.loop(left) as one:
+            number = self._number(code.at(a, code.mul(one.index, step)))
+            number = code.set(f"extractelement {self.wide} {number}, i32 0")
+            code.store(self.shape.kind, number, code.at(goal, code.mul(one.index, size)), size)
+        return code.select(lies, a, goal, "ptr")
 
     def _number(self, pointer: str) -> str:
         """A number of A, in all lanes."""
@@ -144,46 +189,128 @@ class _Driver:
 
     # Columns of B are contiguous.
 
-    def _transposing(
-        self, a: str, b: str, goal: str, squares: str, columns: str, depth: str
-    ) -> None:
-        """A few vectors of columns: some steps of each are transposed into scratch, then added to
-        the chains."""
-        code, word, lanes = self.code, self.word, self.shape.lanes
-        with code.loop(columns, CHAINS * lanes) as column:
-            width = code.minimum(CHAINS * lanes, code.sub(columns, column.index))
-            start = code.at(b, code.mul(column.index, word["b_column"]))
-            sums = [(self.wide, "zeroinitializer")] * CHAINS
-            with code.loop(depth, RUN * lanes, [("ptr", a), ("ptr", start), *sums]) as some:
-                left, right, *values = some.values
-                steps = code.minimum(RUN * lanes, code.sub(depth, some.index))
-                with code.loop(width, lanes) as square:
-                    rows = columns_from(code, right, square.index, width, word["b_column"])
-                    place = code.at(squares, code.mul(square.index, self.shape.itemsize))
-                    with code.loop(steps, lanes) as run:
-                        self._square(rows, place, run.index, code.sub(steps, run.index))
-                carried = [("ptr", left), *[(self.wide, v) for v in values]]
-                with code.loop(steps, carried=carried) as one:
-                    place = code.at(squares, code.mul(one.index, CHAINS * self.bytes))
-                    x = self._number(one.values[0])
-                    one.next = [code.at(one.values[0], word["a_depth"])]
-                    for c, value in enumerate(one.values[1:]):
-                        y = code.load(self.wide, code.at(place, c * self.bytes), self.bytes)
-                        one.next.append(code.fma(self.shape.kind, x, y, value))
-                right = code.at(right, RUN * lanes * self.dtype.itemsize)
-                some.next = [one.values[0], right, *one.values[1:]]
-            for c, value in enumerate(some.values[2:]):
-                place = code.at(goal, code.mul(column.index, self.shape.itemsize), c * self.bytes)
-                code.store(self.wide, value, place, self.shape.itemsize)
+    def _transposing(self, left: str, b: str, goal: Goal, columns: str, depth: str) -> None:
+        """A few vectors of columns at once, at the end one by one."""
+        code, lanes, step = self.code, self.shape.lanes, self.word["b_column"]
+        offsets = _offsets(code, step)
+        far = code.set(f"freeze i64 {code.mul(step, NEAR)}")
 
-    def _square(self, rows: list[str], goal: str, k: str, left: str) -> None:
+        def whole(start: str) -> list[list[str]]:
+            found: list[str] = []
+            for i in range(AT_ONCE * lanes):
+                if i and i % NEAR == 0:
+                    start = code.at(start, far)
+                found.append(code.at(start, offsets[i % NEAR]))
+            return [found[i : i + lanes] for i in range(0, len(found), lanes)]
+
+        with code.loop(code.sub(columns, AT_ONCE * lanes - 1), AT_ONCE * lanes) as some:
+            start = code.at(b, code.mul(some.index, step))
+
+            def places(shift: str, start: str = start) -> list[list[str]]:
+                return whole(code.at(start, shift))
+
+            self._squares(left, places, goal, some.index, AT_ONCE, depth)
+        rest = code.sub(columns, some.index)
+        with code.loop(rest, lanes) as one:
+            column = code.add(some.index, one.index)
+            found = columns_from(code, b, column, columns, step)
+
+            def few(shift: str, found: list[str] = found) -> list[list[str]]:
+                return [[code.at(x, shift) for x in found]]
+
+            self._squares(left, few, goal, column, 1, depth)
+
+    def _squares(
+        self, left: str, places: Callable[[str], list[list[str]]], goal: Goal, column: str,
+        count: int, depth: str,
+    ) -> None:  # fmt: skip
+        """`count` vectors of columns, which lie where `places` says: squares are transposed in
+        registers and go into the chains at once."""
         code, shape = self.code, self.shape
-        shift = code.mul(k, self.dtype.itemsize)
-        place = code.at(goal, code.mul(k, CHAINS * self.bytes))
-        whole = code.compare("sge", left, shape.lanes)
-        for choice, mask in ((code.when, ""), (code.unless, code.lanes_below(left))):
-            with choice(whole):
-                found = [loaded(code, self.dtype, code.at(r, shift), mask) for r in rows]
-                for i, value in enumerate(transposed(code, shape.kind, found)):
-                    here = code.at(place, i * CHAINS * self.bytes)
-                    code.store(self.wide, value, here, self.bytes)
+        lanes, size = shape.lanes, shape.itemsize
+        sums = [(self.wide, "zeroinitializer")] * count
+        with code.loop(code.sub(depth, lanes - 1), lanes, sums) as some:
+            x = code.at(left, code.mul(some.index, size))
+            some.next = []
+            found = places(code.mul(some.index, self.dtype.itemsize))
+            for columns, value in zip(found, some.values, strict=True):
+                for place in columns:
+                    code.fetch(code.at(place, AHEAD), writes=False, near=True)
+                for k, y in enumerate(transposed_from(code, shape, self.dtype, columns)):
+                    value = code.fma(shape.kind, self._splat(code.at(x, k * size)), y, value)
+                some.next.append(value)
+        # What is left of k is a square of which the last ones are masked, and do not count.
+        rest = code.sub(depth, some.index)
+        carried = [(self.wide, v) for v in some.values]
+        with code.loop(code.minimum(rest, 1), carried=carried) as last:
+            x = code.at(left, code.mul(some.index, size))
+            mask, end = code.lanes_below(rest), code.sub(rest, 1)
+            last.next = []
+            found = places(code.mul(some.index, self.dtype.itemsize))
+            for columns, value in zip(found, last.values, strict=True):
+                held = [loaded(code, self.dtype, place, mask) for place in columns]
+                for k, y in enumerate(transposed(code, shape.kind, held)):
+                    number = self._splat(code.at(x, code.mul(code.minimum(end, k), size)))
+                    more = code.fma(shape.kind, number, y, value)
+                    value = code.select(code.compare("sge", end, k), more, value, self.wide)
+                last.next.append(value)
+        self._keep(goal, column, last.values)
+
+    # A packed copy of B.
+
+    def _packed(self, left: str, b: str, goal: Goal, columns: str, depth: str) -> None:
+        """Pieces one after the other; the last may be narrower, and is two or one vectors."""
+        code, lanes = self.code, self.shape.lanes
+        end = code.set(f"and i64 {code.add(columns, lanes - 1)}, {-lanes}")
+        done = "0"
+        for count in (PIECE, 2, 1):
+            width = count * lanes
+            with code.loop(code.sub(code.sub(end, done), width - 1), width) as one:
+                column = code.add(done, one.index)
+                self._piece(left, b, goal, column, count, depth)
+            done = code.add(done, one.index)
+
+    def _piece(self, left: str, b: str, goal: Goal, column: str, count: int, depth: str) -> None:
+        code, lanes, size = self.code, self.shape.lanes, self.dtype.itemsize
+        start = code.at(b, code.mul(code.mul(column, depth), size))
+        sums = [(self.wide, "zeroinitializer")] * count
+        with code.loop(depth, carried=[("ptr", left), ("ptr", start), *sums]) as one:
+            x, y, *values = one.values
+            number = self._splat(x)
+            held = [
+                loaded(code, self.dtype, code.at(y, i * lanes * size), "") for i in range(count)
+            ]
+            made = [
+                code.fma(self.shape.kind, number, y, value)
+                for y, value in zip(held, values, strict=True)
+            ]
+            one.next = [code.at(x, self.shape.itemsize), code.at(y, count * lanes * size), *made]
+        self._keep(goal, column, one.values[2:])
+
+    # Sums of a block of K.
+
+    def _splat(self, pointer: str) -> str:
+        """A number of the row, as it is computed with."""
+        kind = self.shape.kind
+        return self.code.splat(kind, self.code.load(kind, pointer, self.shape.itemsize))
+
+    def _keep(self, goal: Goal, column: str, values: Sequence[str]) -> None:
+        """Sums become, or are added to, those of the blocks before."""
+        code, size = self.code, self.shape.itemsize
+        for i, value in enumerate(values):
+            place = code.at(goal.sums, code.mul(column, size), i * self.bytes)
+            old = code.load(self.wide, place, size)
+            both = code.set(f"fadd {self.wide} {old}, {value}")
+            code.store(self.wide, code.select(goal.is_first, value, both, self.wide), place, size)
+
+
+def _offsets(code: Code, step: str) -> list[str]:
+    """Steps that an address may hold: one, two and four times a register. Of odd ones LLVM is not
+    told that they are multiples: it would go from place to place, each waiting for the last."""
+    odd = {i: code.set(f"freeze i64 {code.mul(step, i)}") for i in range(3, NEAR, 2)}
+    odd[1] = step
+    found = ["0"]
+    for i in range(1, NEAR):
+        times = i & -i
+        found.append(odd[i // times] if times == 1 else code.mul(odd[i // times], times))
+    return found
