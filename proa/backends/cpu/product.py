@@ -18,6 +18,7 @@ from proa.backends.cpu.joined import Place
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.product_block import Product
+from proa.backends.cpu.product_copy import Packing
 from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
 from proa.backends.cpu.product_pair import Join, Pair
 from proa.backends.cpu.product_row import PIECE, Row, strip_bytes
@@ -94,8 +95,9 @@ def family(dtype: Dtype) -> list[Kernel]:
     """Every kernel that products of a dtype may need: which of them it is is a matter of sizes, so
     all are there from the first product on."""
     wide = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32
+    packing = Packing(dtype.itemsize, shape_of(dtype, target()).lanes)
     made: list[Kernel] = [k(dtype, d) for d in dict.fromkeys((dtype, wide)) for k in (Product, Row)]
-    return [*made, Pair(dtype, wide), Join(wide, dtype)]
+    return [*made, Pair(dtype, wide), Join(wide, dtype), packing]
 
 
 def plan(nests: Any, step: int) -> None:
@@ -339,6 +341,7 @@ def _call(
         at = slivers + count * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
     places = [(x.root, x.offset) for x in operands.layouts]
+    is_far = columns.size * depth.size * size > target().l2_bytes
     copy = None
     if is_row:
         if along_b and not batch and columns.b == depth.size * size:
@@ -352,7 +355,7 @@ def _call(
         "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
         "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
-        "along_b": int(along_b), "copied": int(copy is not None),
+        "along_b": int(along_b), "copied": int(copy is not None), "far": int(is_far),
         "block": tiles.panels * shape.rows, "slivers": slivers, "through": at if through else 0,
         "axes": len(batch),
     }  # fmt: skip
@@ -372,7 +375,7 @@ def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
     is_row = rows == 1
     unit = PIECE * shape.lanes if is_row else shape.columns
     # A row is as slow as memory: one step takes about as long as sixteen of a block.
-    parts = problem.work // (LITTLE * shape.lanes * (1 if is_row else 16))
+    parts = 2 * problem.work // (LITTLE * shape.lanes * (1 if is_row else 32))
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
     panels, most = _caches(shape, machine)
     most = LONGEST if is_row else most

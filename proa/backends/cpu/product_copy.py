@@ -15,13 +15,12 @@ from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
-from proa.backends.cpu.claims import memory_type
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.memory import allocate
 from proa.backends.cpu.product_code import Code
-from proa.backends.cpu.product_micro import BLOCK, Shape, loaded, shape_of, transposed
+from proa.backends.cpu.product_micro import BLOCK, shape_of
 from proa.backends.cpu.product_row import PIECE, columns_from
-from proa.backends.cpu.product_walk import module, operand, stored
+from proa.backends.cpu.product_walk import module, operand
 from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.threads import threads
 from proa.compile.memory import free_bytes
@@ -29,6 +28,7 @@ from proa.config import config
 from proa.dtypes import Dtype
 
 LEAST: Final = 16 << 10  # bytes of an operand; what is smaller lies in the first cache
+TOGETHER: Final = 8  # columns that are packed at once
 SPARE: Final = 4  # times as many bytes as a copy has must be free
 
 
@@ -71,67 +71,59 @@ def copied(address: int, of: Copied) -> Copy | None:
     words = numbers("q", [1, 0, 2, 0, of.columns, of.depth])
     bases = numbers("q", [0, address, goal])
     tiles = -(-of.columns // (PIECE * shape.lanes))
-    row = numbers("q", [engine().find(Packing(of.dtype)), tiles, words.buffer_info()[0], 0])
+    kernel = Packing(of.dtype.itemsize, shape.lanes)
+    row = numbers("q", [engine().find(kernel), tiles, words.buffer_info()[0], 0])
     threads().run(row.buffer_info()[0], 0, 1, bases.buffer_info()[0], 0, 0, False)
     return Copy(of, array, goal)
 
 
 @final
 class Packing(NamedTuple):
-    """The kernel that packs. A tile is a piece of all blocks of K."""
+    """The kernel that packs elements of so many bytes. A tile is a piece of all blocks of K."""
 
-    dtype: Dtype
+    itemsize: int
+    lanes: int
 
     @property
     def key(self) -> str:
-        return f"product packing {self.dtype.name}"
+        return f"product packing {self.itemsize} {self.lanes}"
 
     def ir(self, name: str, machine: Target) -> str:
-        shape = shape_of(self.dtype, machine)
-        code = Code(shape.lanes)
-        _packing(code, self.dtype, shape)
+        code = Code(min(self.lanes, TOGETHER))
+        self._pieces(code)
         return module(code, name, machine)
 
+    def _pieces(self, code: Code) -> None:
+        """Pieces of four, two and one vectors of columns, as they are read."""
+        lanes, size = self.lanes, self.itemsize
+        source, goal = operand(code, 0), operand(code, 1)
+        columns, depth = (code.load("i64", code.at("%call", 8 * (4 + i)), 8) for i in (0, 1))
+        whole = code.set(f"and i64 {code.add(columns, lanes - 1)}, {-lanes}")
+        first = code.mul("%tile", PIECE * lanes)
+        left = code.minimum(code.sub(whole, first), PIECE * lanes)
+        with code.loop(depth, BLOCK) as block:
+            ks = code.minimum(code.sub(depth, block.index), BLOCK)
+            start = code.at(goal, code.mul(code.mul(block.index, whole), size))
+            b = code.at(source, code.mul(block.index, size))
+            with code.loop(left) as piece:
+                rest = code.sub(left, piece.index)
+                width = code.select(code.compare("sge", rest, 2 * lanes), 2 * lanes, lanes)
+                width = code.select(code.compare("sge", rest, 4 * lanes), 4 * lanes, width)
+                piece.step = width
+                column = code.add(first, piece.index)
+                place = code.at(start, code.mul(code.mul(column, ks), size))
+                with code.loop(width, code.body.lanes) as part:
+                    few = code.add(column, part.index)
+                    rows = columns_from(code, b, few, columns, code.mul(depth, size))
+                    self._columns(code, rows, code.at(place, code.mul(part.index, size)), ks, width)
 
-def _packing(code: Code, dtype: Dtype, shape: Shape) -> None:
-    lanes, size = shape.lanes, dtype.itemsize
-    source, goal = operand(code, 0), operand(code, 1)
-    columns, depth = (code.load("i64", code.at("%call", 8 * (4 + i)), 8) for i in (0, 1))
-    step = code.mul(depth, size)
-    whole = code.set(f"and i64 {code.add(columns, lanes - 1)}, {-lanes}")
-    first = code.mul("%tile", PIECE * lanes)
-    left = code.minimum(code.sub(whole, first), PIECE * lanes)
-    with code.loop(depth, BLOCK) as block:
-        ks = code.minimum(code.sub(depth, block.index), BLOCK)
-        start = code.at(goal, code.mul(code.mul(block.index, whole), size))
-        start = code.at(start, code.mul(code.mul(first, ks), size))
-        b = code.at(source, code.mul(block.index, size))
-        # Pieces of four, two and one vectors of columns, as they are read.
-        with code.loop(left) as piece:
-            rest = code.sub(left, piece.index)
-            width = code.select(code.compare("sge", rest, 2 * lanes), 2 * lanes, lanes)
-            width = code.select(code.compare("sge", rest, 4 * lanes), 4 * lanes, width)
-            piece.step = width
-            there = code.at(start, code.mul(code.mul(piece.index, ks), size))
-            with code.loop(width, lanes) as part:
-                column = code.add(first, code.add(piece.index, part.index))
-                rows = columns_from(code, b, column, columns, step)
-                place = code.at(there, code.mul(part.index, size))
-                with code.loop(ks, lanes) as k:
-                    _square(code, dtype, shape, rows, place, k.index, code.sub(ks, k.index), width)
-
-
-def _square(
-    code: Code, dtype: Dtype, shape: Shape, rows: list[str], goal: str, k: str, left: str,
-    width: str,
-) -> None:  # fmt: skip
-    """As many steps along k as a vector has lanes, or as are left: each goes to its place."""
-    shift, step = code.mul(k, dtype.itemsize), code.mul(width, dtype.itemsize)
-    place = code.at(goal, code.mul(k, step))
-    mask = code.lanes_below(left)
-    found = [loaded(code, dtype, code.at(r, shift), mask) for r in rows]
-    for i, value in enumerate(transposed(code, shape.kind, found)):
-        with code.when(code.compare("slt", i, left)):
-            here = code.at(place, code.mul(step, i))
-            held = stored(code, shape.kind, dtype, value)
-            code.store(code.body.wide(memory_type(dtype)), held, here, dtype.itemsize)
+    def _columns(self, code: Code, rows: list[str], goal: str, ks: str, width: str) -> None:
+        """A few columns, element by element: it is done once, and LLVM takes long to compile what
+        transposes in registers."""
+        size, type_ = self.itemsize, f"i{8 * self.itemsize}"
+        with code.loop(ks, carried=[("ptr", goal)]) as k:
+            shift = code.mul(k.index, size)
+            for i, row in enumerate(rows):
+                element = code.load(type_, code.at(row, shift), size)
+                code.store(type_, element, code.at(k.values[0], i * size), size)
+            k.next = [code.at(k.values[0], code.mul(width, size))]

@@ -15,6 +15,7 @@ from proa.backends.cpu.claims import memory_type, widened
 from proa.backends.cpu.product_code import Code
 from proa.backends.cpu.product_micro import (
     BLOCK,
+    LINE,
     Shape,
     loaded,
     shape_of,
@@ -30,6 +31,7 @@ STREAMS: Final = 8  # rows of B at once
 AT_ONCE: Final = 2  # vectors of columns, where squares are transposed
 NEAR: Final = 8  # columns that are reached from one pointer
 AHEAD: Final = 256  # bytes of a column that are asked for before they are needed
+FAR: Final = 2048  # and of a packed copy, where it lies beyond the second cache
 PIECE: Final = 4  # vectors of columns of a packed copy
 
 
@@ -261,30 +263,35 @@ class _Driver:
     def _packed(self, left: str, b: str, goal: Goal, columns: str, depth: str) -> None:
         """Pieces one after the other; the last may be narrower, and is two or one vectors."""
         code, lanes = self.code, self.shape.lanes
+        is_far = code.compare("ne", self.word["far"], 0)
         end = code.set(f"and i64 {code.add(columns, lanes - 1)}, {-lanes}")
         done = "0"
         for count in (PIECE, 2, 1):
             width = count * lanes
             with code.loop(code.sub(code.sub(end, done), width - 1), width) as one:
                 column = code.add(done, one.index)
-                self._piece(left, b, goal, column, count, depth)
+                with code.when(is_far):
+                    self._piece(left, b, goal, column, count, depth, FAR)
+                with code.unless(is_far):
+                    self._piece(left, b, goal, column, count, depth)
             done = code.add(done, one.index)
 
-    def _piece(self, left: str, b: str, goal: Goal, column: str, count: int, depth: str) -> None:
-        code, lanes, size = self.code, self.shape.lanes, self.dtype.itemsize
+    def _piece(
+        self, left: str, b: str, goal: Goal, column: str, count: int, depth: str, ahead: int = 0
+    ) -> None:  # fmt: skip
+        code, size, kind = self.code, self.dtype.itemsize, self.shape.kind
+        width = self.shape.lanes * size
         start = code.at(b, code.mul(code.mul(column, depth), size))
         sums = [(self.wide, "zeroinitializer")] * count
         with code.loop(depth, carried=[("ptr", left), ("ptr", start), *sums]) as one:
             x, y, *values = one.values
-            number = self._splat(x)
-            held = [
-                loaded(code, self.dtype, code.at(y, i * lanes * size), "") for i in range(count)
-            ]
-            made = [
-                code.fma(self.shape.kind, number, y, value)
-                for y, value in zip(held, values, strict=True)
-            ]
-            one.next = [code.at(x, self.shape.itemsize), code.at(y, count * lanes * size), *made]
+            for shift in range(0, count * width, LINE) if ahead else ():
+                code.fetch(code.at(y, ahead + shift), writes=False, near=True)
+            number, made = self._splat(x), []
+            for i, value in enumerate(values):
+                held = loaded(code, self.dtype, code.at(y, i * width), "")
+                made.append(code.fma(kind, number, held, value))
+            one.next = [code.at(x, self.shape.itemsize), code.at(y, count * width), *made]
         self._keep(goal, column, one.values[2:])
 
     # Sums of a block of K.
