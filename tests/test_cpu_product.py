@@ -423,6 +423,11 @@ def test_a_packed_copy_changes_no_bit(dtype: Any, level: str, monkeypatch: Any) 
         for n, k in sizes if machine.has_fma else sizes[:4]:
             x, y = random((1, k), dtype, n), random((n, k), dtype, k)
             wanted = expected(x, y.T, "mk,kn->mn")
+            for m in (2, 3, 4):
+                few = random((m, k), dtype, m)
+                nests = prepared(few, y, "mk,nk->mn", machine, monkeypatch, packs=True)
+                assert type(nests.actions[0].kernel) is Row and nests.asked == 1
+                assert nests.run(machine).tobytes() == expected(few, y.T, "mk,kn->mn").tobytes()
             for is_backward in (False, True):
                 nests = prepared(x, y, "mk,nk->mn", machine, monkeypatch, packs=True)
                 assert type(nests.actions[0].kernel) is Row and nests.asked == 1

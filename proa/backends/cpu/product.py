@@ -28,6 +28,7 @@ from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
+FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
 FEW: Final = 64  # rows, or columns, that an operand with more such axes is not packed for
 SMALL: Final = 128 << 10  # bytes of an operand that is read where it lies
 LITTLE: Final = 13_000  # vector instructions that one thread does sooner than two
@@ -254,7 +255,7 @@ def _calls(
     is_pair = problem.work == long.size >= 4 * BLOCK
     if is_pair and long.a == long.b == unit:
         return _pair(operands, problem, shape, step, result, machine)
-    tiles = _tiles(problem, shape, machine)
+    tiles = _tiles(problem, operands.dtype, shape, machine)
     if tiles.depth >= problem.depth.size:
         return [_call(operands, problem, tiles, shape, operands.dtype, result, 0, step)]
     # The blocks lie one after the other, each in the order of the result.
@@ -318,7 +319,7 @@ def _call(
 ) -> Call:  # fmt: skip
     """The call that makes C of dtype `made`; a C for each part of K, where there is a slab."""
     dtype, (batch, rows, columns, depth) = operands.dtype, problem
-    size, is_row = dtype.itemsize, rows.size == 1
+    size, is_row = dtype.itemsize, _is_row(problem, dtype)
     # An operand may be of unit stride along both, or stand still along one.
     along_a = depth.a == size and not (rows.a == size and rows.size > 1)
     along_b = depth.b == size and not (columns.b == size and columns.size > 1)
@@ -334,7 +335,7 @@ def _call(
     row_tiles, column_tiles = -(-rows.size // tiles.rows), -(-columns.size // tiles.columns)
     depth_tiles = -(-depth.size // tiles.depth) if slab else 1
     if is_row:
-        slivers = at = scratch = strip_bytes(tiles.columns, shape)
+        slivers = at = scratch = strip_bytes(rows.size, tiles.columns, shape)
     else:
         slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
         count = -(-tiles.columns // shape.columns) if packs_b else 0
@@ -367,15 +368,25 @@ def _call(
     return Call(kernel, tuple(places), (goal,), tuple(table), count, scratch, step)
 
 
-def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
+def _is_row(problem: Problem, dtype: Dtype) -> bool:
+    """One row; or so few that transposing B in registers, or reading it, is all the work."""
+    if problem.rows.size == 1:
+        return True
+    size, columns, depth = dtype.itemsize, problem.columns, problem.depth
+    return problem.rows.size <= FEW_ROWS and depth.b == size != columns.b and columns.size > 1
+
+
+def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Tiles:
     """Tiles for all cores where there is work for more than one, and few, because each packs what
     it needs; where there is much work a few for each core, so that one may fall behind."""
     rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
     count, cores = problem.products, machine.cores
-    is_row = rows == 1
+    is_row = _is_row(problem, dtype)
     unit = PIECE * shape.lanes if is_row else shape.columns
-    # A row is as slow as memory: one step takes about as long as sixteen of a block.
-    parts = 2 * problem.work // (LITTLE * shape.lanes * (1 if is_row else 32))
+    # A few rows are as slow as memory: a step of all takes about as long as sixteen of a block.
+    # They are worth a second thread sooner: what is handed over is read from two second caches.
+    little = LITTLE * shape.lanes * (rows if is_row else 32)
+    parts = 2 * problem.work // little
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
     panels, most = _caches(shape, machine)
     most = LONGEST if is_row else most

@@ -1,4 +1,5 @@
-"""The kernel of products with one row, which are as slow as memory.
+"""The kernel of products with one row, and of a few where columns of B are contiguous: as slow as
+memory.
 
 A tile is a strip of columns. Where rows of B are contiguous, eight of them stream past the strip,
 which lies in the first cache. Where columns are, squares of B are transposed in registers; or a
@@ -37,7 +38,7 @@ PIECE: Final = 4  # vectors of columns of a packed copy
 
 @final
 class Row(NamedTuple):
-    """The kernel of one row, by dtype of the operands and of the result."""
+    """The kernel of a few rows, by dtype of the operands and of the result."""
 
     dtype: Dtype
     result: Dtype
@@ -51,10 +52,17 @@ class Row(NamedTuple):
         return module(code, name, machine)
 
 
-def strip_bytes(columns: int, shape: Shape) -> int:
-    """Scratch of a tile: its sums, the sums of a block, and a block of the row."""
-    whole = -(-columns // shape.lanes) + 1
-    return (2 * whole * shape.lanes + BLOCK) * shape.itemsize
+def height_of(shape: Shape) -> int:
+    """Rows at once, if there is more than one: sums of a piece must fit into the registers."""
+    return 4 if shape.rows > 12 else 2
+
+
+def strip_bytes(rows: int, columns: int, shape: Shape) -> int:
+    """Scratch of a tile: sums of each row, sums of a block, and a block of the rows."""
+    height = 1 if rows == 1 else height_of(shape)
+    whole = (-(-columns // shape.lanes) + 1) * shape.lanes
+    strips = -(-rows // height) * height + 1
+    return (strips * whole + height * BLOCK) * shape.itemsize
 
 
 def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
@@ -69,9 +77,9 @@ def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[
 
 @final
 class Goal(NamedTuple):
-    """Where sums of a block are added, and whether it is the first block."""
+    """Where sums of a block are added, for each row, and whether it is the first block."""
 
-    sums: str
+    sums: list[str]
     is_first: str
 
 
@@ -88,54 +96,75 @@ class _Driver:
         self.walk = Walk(code, 3)
         self.word = self.walk.word
         with self.walk.parts() as part:
-            self._part(part)
-            self.walk.finish(shape.kind, result, "%scratch", "0", part)
+            # Sums may be longer than columns are.
+            room = code.add(code.mul(part.columns, shape.itemsize), 2 * self.bytes - 1)
+            room = code.set(f"and i64 {room}, {-self.bytes}")
+            self._part(part, room)
+            self.walk.finish(shape.kind, result, "%scratch", room, part)
 
-    def _part(self, part: Part) -> None:
-        code, word, size = self.code, self.word, self.shape.itemsize
-        # Sums of the whole, of one block, and a block of A; sums may be longer than columns are.
-        room = code.add(code.mul(part.columns, size), 2 * self.bytes - 1)
-        room = code.set(f"and i64 {room}, {-self.bytes}")
-        block = code.at("%scratch", room)
-        row = code.at(block, room)
+    def _part(self, part: Part, room: str) -> None:
+        code, word, height = self.code, self.word, height_of(self.shape)
         along = code.compare("ne", word["along_b"], 0)
-        copy = operand(code, 2)
-        has_copy = code.set(f"icmp ne ptr {copy}, null")
-        has_copy = code.set(f"and i1 {has_copy}, {code.compare('ne', word['copied'], 0)}")
-        no_copy = code.set(f"xor i1 {has_copy}, true")
-        turned = code.set(f"and i1 {along}, {no_copy}")
-        # Of the copy: bytes of one k of all columns, and where this tile begins in the next block.
+        is_one = code.compare("eq", part.rows, 1)
+        copy = code.select(code.compare("ne", word["copied"], 0), operand(code, 2), "null", "ptr")
+        # Of the copy: bytes of one k of all columns.
         wide = code.add(word["columns"], self.shape.lanes - 1)
         wide = code.mul(code.set(f"and i64 {wide}, {-self.shape.lanes}"), self.dtype.itemsize)
         least = code.select(code.compare("sgt", part.depth, 0), part.depth, 1)
         with code.loop(least, BLOCK, [("ptr", part.a), ("ptr", part.b)]) as loop:
             a, b = loop.values
             depth = code.minimum(BLOCK, code.sub(part.depth, loop.index))
-            goal = Goal("%scratch", code.compare("eq", loop.index, 0))
+            is_first = code.compare("eq", loop.index, 0)
+            start = code.at(copy, code.mul(code.add(part.k, loop.index), wide))
+            start = code.at(start, code.mul(code.mul(part.column, depth), self.dtype.itemsize))
+            packed = code.select(code.set(f"icmp eq ptr {copy}, null"), "null", start, "ptr")
             with code.when(along):
-                left = self._row(a, row, depth)
-                with code.when(has_copy):
-                    start = code.at(copy, code.mul(code.add(part.k, loop.index), wide))
-                    shift = code.mul(code.mul(part.column, depth), self.dtype.itemsize)
-                    self._packed(left, code.at(start, shift), goal, part.columns, depth)
-                with code.when(turned):
-                    self._transposing(left, b, goal, part.columns, depth)
+                with code.when(is_one):
+                    self._some(a, b, packed, Goal(["%scratch"], is_first), part, room, depth)
+                with code.unless(is_one), code.loop(part.rows, height) as row:
+                    sums = [code.at("%scratch", code.mul(room, code.add(row.index, i)))
+                            for i in range(height)]  # fmt: skip
+                    first = code.at(a, code.mul(word["a_row"], row.index))
+                    goal = Goal(sums, is_first)
+                    self._some(first, b, packed, goal, part, room, depth, row.index)
             with code.unless(along):
-                here = code.select(goal.is_first, "%scratch", block, "ptr")
-                self._streaming(a, b, here, part.columns, depth)
-                with (
-                    code.unless(goal.is_first),
-                    code.loop(part.columns, self.shape.lanes) as column,
-                ):
-                    value = code.load(self.wide, code.at(block, code.mul(column.index, size)), size)
-                    self._keep(goal, column.index, [value])
+                block = code.at("%scratch", room)
+                self._streaming(
+                    a, b, code.select(is_first, "%scratch", block, "ptr"), part.columns, depth
+                )
+                with code.unless(is_first), code.loop(part.columns, self.shape.lanes) as column:
+                    place = code.at(block, code.mul(column.index, self.shape.itemsize))
+                    value = code.load(self.wide, place, self.shape.itemsize)
+                    self._keep(Goal(["%scratch"], is_first), column.index, [value])
             loop.next = [
                 code.at(a, code.mul(word["a_depth"], BLOCK)),
                 code.at(b, code.mul(word["b_depth"], BLOCK)),
             ]
 
+    def _some(
+        self, a: str, b: str, packed: str, goal: Goal, part: Part, room: str, depth: str,
+        row: str = "0",
+    ) -> None:  # fmt: skip
+        """A block of K for as many rows as there are sums; what is not there repeats the last row,
+        and is not stored."""
+        code, word, height = self.code, self.word, len(goal.sums)
+        unit = BLOCK * self.shape.itemsize
+        goals = [code.at(goal.sums[-1], room, i * unit) for i in range(height)]
+        if height > 1:  # behind the sums of all rows
+            last = code.set(f"and i64 {code.add(part.rows, height - 1)}, {-height}")
+            goals = [code.at("%scratch", code.mul(room, last), i * unit) for i in range(height)]
+        end, left = code.sub(code.sub(part.rows, row), 1), []
+        for i, place in enumerate(goals):
+            start = code.at(a, code.mul(word["a_row"], code.minimum(end, i))) if i else a
+            left.append(self._row(start, place, depth))
+        none = code.set(f"icmp eq ptr {packed}, null")
+        with code.when(none):
+            self._transposing(left, b, goal, part.columns, depth)
+        with code.unless(none):
+            self._packed(left, packed, goal, part.columns, depth)
+
     def _row(self, a: str, goal: str, depth: str) -> str:
-        """A block of the row side by side and as it is computed with: where it lies, if it does."""
+        """A block of a row side by side and as it is computed with: where it lies, if it does."""
         code, kind, size = self.code, memory_type(self.dtype), self.shape.itemsize
         step = self.word["a_depth"]
         lies = code.compare("eq", step, size) if kind == self.shape.kind else "false"
@@ -191,7 +220,7 @@ class _Driver:
 
     # Columns of B are contiguous.
 
-    def _transposing(self, left: str, b: str, goal: Goal, columns: str, depth: str) -> None:
+    def _transposing(self, left: list[str], b: str, goal: Goal, columns: str, depth: str) -> None:
         """A few vectors of columns at once, at the end one by one."""
         code, lanes, step = self.code, self.shape.lanes, self.word["b_column"]
         offsets = _offsets(code, step)
@@ -223,44 +252,51 @@ class _Driver:
             self._squares(left, few, goal, column, 1, depth)
 
     def _squares(
-        self, left: str, places: Callable[[str], list[list[str]]], goal: Goal, column: str,
+        self, left: list[str], places: Callable[[str], list[list[str]]], goal: Goal, column: str,
         count: int, depth: str,
     ) -> None:  # fmt: skip
         """`count` vectors of columns, which lie where `places` says: squares are transposed in
         registers and go into the chains at once."""
-        code, shape = self.code, self.shape
-        lanes, size = shape.lanes, shape.itemsize
-        sums = [(self.wide, "zeroinitializer")] * count
+        code, shape, height = self.code, self.shape, len(left)
+        lanes, size, kind = shape.lanes, shape.itemsize, shape.kind
+        sums = [(self.wide, "zeroinitializer")] * (count * height)
         with code.loop(code.sub(depth, lanes - 1), lanes, sums) as some:
-            x = code.at(left, code.mul(some.index, size))
+            rows = [code.at(x, code.mul(some.index, size)) for x in left]
             some.next = []
             found = places(code.mul(some.index, self.dtype.itemsize))
-            for columns, value in zip(found, some.values, strict=True):
+            for i, columns in enumerate(found):
                 for place in columns:
                     code.fetch(code.at(place, AHEAD), writes=False, near=True)
+                values = some.values[i * height : (i + 1) * height]
                 for k, y in enumerate(transposed_from(code, shape, self.dtype, columns)):
-                    value = code.fma(shape.kind, self._splat(code.at(x, k * size)), y, value)
-                some.next.append(value)
+                    for r, row in enumerate(rows):
+                        x = self._splat(code.at(row, k * size))
+                        values[r] = code.fma(kind, x, y, values[r])
+                some.next += values
         # What is left of k is a square of which the last ones are masked, and do not count.
         rest = code.sub(depth, some.index)
         carried = [(self.wide, v) for v in some.values]
         with code.loop(code.minimum(rest, 1), carried=carried) as last:
-            x = code.at(left, code.mul(some.index, size))
+            rows = [code.at(x, code.mul(some.index, size)) for x in left]
             mask, end = code.lanes_below(rest), code.sub(rest, 1)
+            there = [code.compare("sge", end, k) for k in range(lanes)]
+            shifts = [code.mul(code.minimum(end, k), size) for k in range(lanes)]
             last.next = []
             found = places(code.mul(some.index, self.dtype.itemsize))
-            for columns, value in zip(found, last.values, strict=True):
+            for i, columns in enumerate(found):
                 held = [loaded(code, self.dtype, place, mask) for place in columns]
-                for k, y in enumerate(transposed(code, shape.kind, held)):
-                    number = self._splat(code.at(x, code.mul(code.minimum(end, k), size)))
-                    more = code.fma(shape.kind, number, y, value)
-                    value = code.select(code.compare("sge", end, k), more, value, self.wide)
-                last.next.append(value)
+                values = last.values[i * height : (i + 1) * height]
+                for k, y in enumerate(transposed(code, kind, held)):
+                    for r, row in enumerate(rows):
+                        x = self._splat(code.at(row, shifts[k]))
+                        more = code.fma(kind, x, y, values[r])
+                        values[r] = code.select(there[k], more, values[r], self.wide)
+                last.next += values
         self._keep(goal, column, last.values)
 
     # A packed copy of B.
 
-    def _packed(self, left: str, b: str, goal: Goal, columns: str, depth: str) -> None:
+    def _packed(self, left: list[str], b: str, goal: Goal, columns: str, depth: str) -> None:
         """Pieces one after the other; the last may be narrower, and is two or one vectors."""
         code, lanes = self.code, self.shape.lanes
         is_far = code.compare("ne", self.word["far"], 0)
@@ -277,22 +313,26 @@ class _Driver:
             done = code.add(done, one.index)
 
     def _piece(
-        self, left: str, b: str, goal: Goal, column: str, count: int, depth: str, ahead: int = 0
+        self, left: list[str], b: str, goal: Goal, column: str, count: int, depth: str,
+        ahead: int = 0,
     ) -> None:  # fmt: skip
-        code, size, kind = self.code, self.dtype.itemsize, self.shape.kind
+        code, size, kind, height = self.code, self.dtype.itemsize, self.shape.kind, len(left)
         width = self.shape.lanes * size
         start = code.at(b, code.mul(code.mul(column, depth), size))
-        sums = [(self.wide, "zeroinitializer")] * count
-        with code.loop(depth, carried=[("ptr", left), ("ptr", start), *sums]) as one:
-            x, y, *values = one.values
+        pointers = [("ptr", p) for p in (*left, start)]
+        sums = [(self.wide, "zeroinitializer")] * (count * height)
+        with code.loop(depth, carried=[*pointers, *sums]) as one:
+            rows, y, values = one.values[:height], one.values[height], one.values[height + 1 :]
             for shift in range(0, count * width, LINE) if ahead else ():
                 code.fetch(code.at(y, ahead + shift), writes=False, near=True)
-            number, made = self._splat(x), []
-            for i, value in enumerate(values):
+            numbers, made = [self._splat(x) for x in rows], []
+            for i in range(count):
                 held = loaded(code, self.dtype, code.at(y, i * width), "")
-                made.append(code.fma(kind, number, held, value))
-            one.next = [code.at(x, self.shape.itemsize), code.at(y, count * width), *made]
-        self._keep(goal, column, one.values[2:])
+                for r, x in enumerate(numbers):
+                    made.append(code.fma(kind, x, held, values[i * height + r]))
+            rows = [code.at(x, self.shape.itemsize) for x in rows]
+            one.next = [*rows, code.at(y, count * width), *made]
+        self._keep(goal, column, one.values[height + 1 :])
 
     # Sums of a block of K.
 
@@ -302,10 +342,12 @@ class _Driver:
         return self.code.splat(kind, self.code.load(kind, pointer, self.shape.itemsize))
 
     def _keep(self, goal: Goal, column: str, values: Sequence[str]) -> None:
-        """Sums become, or are added to, those of the blocks before."""
-        code, size = self.code, self.shape.itemsize
-        for i, value in enumerate(values):
-            place = code.at(goal.sums, code.mul(column, size), i * self.bytes)
+        """Sums become, or are added to, those of the blocks before: of each vector of columns, all
+        rows."""
+        code, size, height = self.code, self.shape.itemsize, len(goal.sums)
+        shift = code.mul(column, size)
+        for n, value in enumerate(values):
+            place = code.at(goal.sums[n % height], shift, n // height * self.bytes)
             old = code.load(self.wide, place, size)
             both = code.set(f"fadd {self.wide} {old}, {value}")
             code.store(self.wide, code.select(goal.is_first, value, both, self.wide), place, size)
