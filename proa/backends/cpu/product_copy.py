@@ -19,8 +19,8 @@ from proa.backends.cpu.engine import engine
 from proa.backends.cpu.memory import allocate
 from proa.backends.cpu.product_code import Code
 from proa.backends.cpu.product_micro import BLOCK, shape_of
-from proa.backends.cpu.product_row import PIECE, columns_from
-from proa.backends.cpu.product_walk import module, operand
+from proa.backends.cpu.product_row import PIECE
+from proa.backends.cpu.product_walk import columns_from, module, operand
 from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.threads import threads
 from proa.compile.memory import free_bytes

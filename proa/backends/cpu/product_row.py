@@ -17,13 +17,14 @@ from proa.backends.cpu.product_code import Code
 from proa.backends.cpu.product_micro import (
     BLOCK,
     LINE,
+    PACK_ARGUMENTS,
     Shape,
     loaded,
+    packer,
     shape_of,
-    transposed,
     transposed_from,
 )
-from proa.backends.cpu.product_walk import Part, Walk, module, operand
+from proa.backends.cpu.product_walk import Part, Walk, given, module, operand
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Vector
 from proa.dtypes import Dtype
@@ -48,8 +49,11 @@ class Row(NamedTuple):
         return f"product row {self.dtype.name} {self.result.name}"
 
     def ir(self, name: str, machine: Target) -> str:
-        code = _Driver(self.dtype, self.result, shape_of(self.dtype, machine)).code
-        return module(code, name, machine)
+        shape = shape_of(self.dtype, machine)
+        packing, declared = packer(shape, self.dtype, shape.lanes, "k", "pack")
+        code = _Driver(self.dtype, self.result, shape).code
+        code.body.declared |= declared
+        return "\n".join([module(code, name, machine), *packing])
 
 
 def height_of(shape: Shape) -> int:
@@ -58,21 +62,12 @@ def height_of(shape: Shape) -> int:
 
 
 def strip_bytes(rows: int, columns: int, shape: Shape) -> int:
-    """Scratch of a tile: sums of each row, sums of a block, and a block of the rows."""
+    """Scratch of a tile: sums of each row, sums of a block, a block of the rows, and one of a
+    vector of columns."""
     height = 1 if rows == 1 else height_of(shape)
     whole = (-(-columns // shape.lanes) + 1) * shape.lanes
     strips = -(-rows // height) * height + 1
-    return (strips * whole + height * BLOCK) * shape.itemsize
-
-
-def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
-    """Where as many columns as there are lanes begin; what is not there repeats the last one."""
-    found = [code.at(b, code.mul(first, step))]
-    left = code.sub(count, first)
-    for i in range(1, code.body.lanes):
-        more = code.select(code.compare("sgt", left, i), step, 0)
-        found.append(code.at(found[-1], more))
-    return found
+    return (strips * whole + (height + shape.lanes) * BLOCK) * shape.itemsize
 
 
 @final
@@ -95,6 +90,7 @@ class _Driver:
         self.bytes = shape.lanes * shape.itemsize
         self.walk = Walk(code, 3)
         self.word = self.walk.word
+        self.room = ""  # where a vector of columns is packed
         with self.walk.parts() as part:
             # Sums may be longer than columns are.
             room = code.add(code.mul(part.columns, shape.itemsize), 2 * self.bytes - 1)
@@ -149,10 +145,10 @@ class _Driver:
         and is not stored."""
         code, word, height = self.code, self.word, len(goal.sums)
         unit = BLOCK * self.shape.itemsize
-        goals = [code.at(goal.sums[-1], room, i * unit) for i in range(height)]
-        if height > 1:  # behind the sums of all rows
-            last = code.set(f"and i64 {code.add(part.rows, height - 1)}, {-height}")
-            goals = [code.at("%scratch", code.mul(room, last), i * unit) for i in range(height)]
+        last = code.set(f"and i64 {code.add(part.rows, height - 1)}, {-height}")
+        behind = code.at("%scratch", code.mul(room, last))  # the sums of all rows
+        goals = [code.at(behind, i * unit) for i in range(height)]
+        self.room = code.at(behind, height * unit)
         end, left = code.sub(code.sub(part.rows, row), 1), []
         for i, place in enumerate(goals):
             start = code.at(a, code.mul(word["a_row"], code.minimum(end, i))) if i else a
@@ -235,35 +231,30 @@ class _Driver:
             return [found[i : i + lanes] for i in range(0, len(found), lanes)]
 
         with code.loop(code.sub(columns, AT_ONCE * lanes - 1), AT_ONCE * lanes) as some:
-            start = code.at(b, code.mul(some.index, step))
-
-            def places(shift: str, start: str = start) -> list[list[str]]:
-                return whole(code.at(start, shift))
-
-            self._squares(left, places, goal, some.index, AT_ONCE, depth)
+            self._squares(
+                left, code.at(b, code.mul(some.index, step)), whole, goal, some.index, depth
+            )
         rest = code.sub(columns, some.index)
         with code.loop(rest, lanes) as one:
             column = code.add(some.index, one.index)
-            found = columns_from(code, b, column, columns, step)
-
-            def few(shift: str, found: list[str] = found) -> list[list[str]]:
-                return [[code.at(x, shift) for x in found]]
-
-            self._squares(left, few, goal, column, 1, depth)
+            count = code.minimum(lanes, code.sub(columns, column))
+            start = code.at(b, code.mul(column, step))
+            sums = ["zeroinitializer"] * len(left)
+            self._keep(goal, column, self._packing(left, start, count, depth, sums))
 
     def _squares(
-        self, left: list[str], places: Callable[[str], list[list[str]]], goal: Goal, column: str,
-        count: int, depth: str,
+        self, left: list[str], start: str, places: Callable[[str], list[list[str]]], goal: Goal,
+        column: str, depth: str,
     ) -> None:  # fmt: skip
-        """`count` vectors of columns, which lie where `places` says: squares are transposed in
-        registers and go into the chains at once."""
+        """A few vectors of columns: squares are transposed in registers and go into the chains at
+        once; what is left of k is not whole squares."""
         code, shape, height = self.code, self.shape, len(left)
         lanes, size, kind = shape.lanes, shape.itemsize, shape.kind
-        sums = [(self.wide, "zeroinitializer")] * (count * height)
+        sums = [(self.wide, "zeroinitializer")] * (AT_ONCE * height)
         with code.loop(code.sub(depth, lanes - 1), lanes, sums) as some:
             rows = [code.at(x, code.mul(some.index, size)) for x in left]
             some.next = []
-            found = places(code.mul(some.index, self.dtype.itemsize))
+            found = places(code.at(start, code.mul(some.index, self.dtype.itemsize)))
             for i, columns in enumerate(found):
                 for place in columns:
                     code.fetch(code.at(place, AHEAD), writes=False, near=True)
@@ -273,26 +264,37 @@ class _Driver:
                         x = self._splat(code.at(row, k * size))
                         values[r] = code.fma(kind, x, y, values[r])
                 some.next += values
-        # What is left of k is a square of which the last ones are masked, and do not count.
         rest = code.sub(depth, some.index)
         carried = [(self.wide, v) for v in some.values]
         with code.loop(code.minimum(rest, 1), carried=carried) as last:
             rows = [code.at(x, code.mul(some.index, size)) for x in left]
-            mask, end = code.lanes_below(rest), code.sub(rest, 1)
-            there = [code.compare("sge", end, k) for k in range(lanes)]
-            shifts = [code.mul(code.minimum(end, k), size) for k in range(lanes)]
             last.next = []
-            found = places(code.mul(some.index, self.dtype.itemsize))
-            for i, columns in enumerate(found):
-                held = [loaded(code, self.dtype, place, mask) for place in columns]
+            for i in range(AT_ONCE):
+                first = code.at(start, code.mul(self.word["b_column"], i * lanes))
+                first = code.at(first, code.mul(some.index, self.dtype.itemsize))
                 values = last.values[i * height : (i + 1) * height]
-                for k, y in enumerate(transposed(code, kind, held)):
-                    for r, row in enumerate(rows):
-                        x = self._splat(code.at(row, shifts[k]))
-                        more = code.fma(kind, x, y, values[r])
-                        values[r] = code.select(there[k], more, values[r], self.wide)
-                last.next += values
+                last.next += self._packing(rows, first, str(lanes), rest, values)
         self._keep(goal, column, last.values)
+
+    def _packing(
+        self, left: list[str], b: str, count: str, depth: str, sums: list[str]
+    ) -> list[str]:
+        """What a vector of columns, or as many as are there, makes of sums: packed in scratch."""
+        code, size, height = self.code, self.shape.itemsize, len(left)
+        stride = self.word["b_column"]
+        values = given(PACK_ARGUMENTS, (self.room, b, stride, count, depth))
+        code.line(f"call void @pack({values})")
+        pointers = [("ptr", p) for p in (*left, self.room)]
+        with code.loop(depth, carried=[*pointers, *[(self.wide, v) for v in sums]]) as one:
+            *rows, y = one.values[: height + 1]
+            held = code.load(self.wide, y, size)
+            made = [
+                code.fma(self.shape.kind, self._splat(x), held, value)
+                for x, value in zip(rows, one.values[height + 1 :], strict=True)
+            ]
+            rows = [code.at(x, size) for x in rows]
+            one.next = [*rows, code.at(y, self.bytes), *made]
+        return one.values[height + 1 :]
 
     # A packed copy of B.
 

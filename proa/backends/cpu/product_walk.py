@@ -140,6 +140,16 @@ def operand(code: Code, k: int) -> str:
     return code.at(base, offset)
 
 
+def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
+    """Where as many columns as there are lanes begin; what is not there repeats the last one."""
+    found = [code.at(b, code.mul(first, step))]
+    left = code.sub(count, first)
+    for i in range(1, code.body.lanes):
+        more = code.select(code.compare("sgt", left, i), step, 0)
+        found.append(code.at(found[-1], more))
+    return found
+
+
 def stored(code: Code, kind: str, dtype: Dtype, value: str) -> str:
     """A vector as it lies in memory: rounded, where its dtype is narrow."""
     if dtype in (dtypes.float32, dtypes.float64):
