@@ -1,4 +1,5 @@
-"""Packed copies: a weight stored [N, K] and used with one row is packed once (RULES 3.3).
+"""Packed copies: a weight stored [N, K] and used with a few rows is packed once
+(RULES 3.3).
 
 A copy holds one block of K after the other; in each, pieces of `PIECE` vectors of columns, and in a
 piece its columns side by side for each k. The last piece is as wide as it must be in whole vectors:
@@ -28,7 +29,7 @@ from proa.config import config
 from proa.dtypes import Dtype
 
 LEAST: Final = 16 << 10  # bytes of an operand; what is smaller lies in the first cache
-TOGETHER: Final = 8  # columns that are packed at once
+TOGETHER: Final = 16  # columns that are packed at once
 SPARE: Final = 4  # times as many bytes as a copy has must be free
 
 
