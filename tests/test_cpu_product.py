@@ -16,8 +16,10 @@ from proa import dtypes
 from proa.backends.cpu import product
 from proa.backends.cpu.product import claims, plan
 from proa.backends.cpu.product_block import Product
+from proa.backends.cpu.product_copy import Packing
+from proa.backends.cpu.product_micro import shape_of
 from proa.backends.cpu.product_pair import Join, Pair
-from proa.backends.cpu.product_row import Row
+from proa.backends.cpu.product_row import PIECE, Row
 from proa.backends.cpu.target import Target, binding, find, foreign
 from proa.graph.spec import spec
 
@@ -84,6 +86,8 @@ class Nests:
         self.beside: list[Any] = []
         self.memories: list[int] = []
         self.guards: list[Any] = []
+        self.machine: Target | None = None  # where operands have packed copies: for what
+        self.asked = 0
         self.layouts, self.specs = [], []
         for x in operands:
             base = x
@@ -111,6 +115,20 @@ class Nests:
         self.guards.append(room[start : start + nbytes + GUARD])
         self.memories.append(self.guards[-1].ctypes.data)
         return len(self.memories) - 1
+
+    def copy(self, layout: Layout, columns: int, depth: int, dtype: Any) -> int | None:
+        """A packed copy, as a buffer would have it; none where the operand is no whole memory."""
+        self.asked += 1
+        if self.machine is None or layout.offset:
+            return None
+        shape = shape_of(dtype, self.machine)
+        whole = -(-columns // shape.lanes) * shape.lanes
+        number = self.temporary(whole * depth * dtype.itemsize)
+        words = (ctypes.c_int64 * 6)(layout.root, 0, number, 0, columns, depth)
+        bases = (ctypes.c_int64 * len(self.memories))(*self.memories)
+        for tile in range(-(-columns // (PIECE * shape.lanes))):
+            linked(Packing(dtype.itemsize, shape.lanes), self.machine)(words, bases, tile, None)
+        return number
 
     def packed(self, layout: Layout, shape: Any, dtype: Any) -> int:
         number = self.temporary(prod(shape) * dtype.itemsize)
@@ -142,12 +160,15 @@ def at(address: int, dtype: Any, count: int) -> Any:
     return np.frombuffer(raw, dtype)
 
 
-def prepared(x: Any, y: Any, letters: str, machine: Target, patch: Any) -> Nests:
+def prepared(
+    x: Any, y: Any, letters: str, machine: Target, patch: Any, packs: bool = False
+) -> Nests:
     ins, out = letters.split("->")
     a, b = ins.split(",")
     sizes = dict(zip(a + b, x.shape + y.shape, strict=True))
     nests = Nests([x, y], (a, b, out), [sizes[c] for c in out])
     patch.setattr(product, "target", lambda: machine)
+    nests.machine = machine if packs else None
     plan(nests, 0)
     return nests
 
@@ -389,6 +410,32 @@ def test_a_row_alone_is_the_row_of_the_product(dtype: Any, monkeypatch: Any) -> 
         assert dot(y.T, x[3], "nk,k->n", monkeypatch).tobytes() == whole[3].tobytes()
 
 
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_a_packed_copy_changes_no_bit(dtype: Any, level: str, monkeypatch: Any) -> None:
+    """Columns up to the end of a vector, of a piece, of a tile; blocks of K and what is left."""
+    machine = find(level)
+    skip_if_lacking(dtype, machine)
+    monkeypatch.setattr(product, "LITTLE", 100)
+    sizes = [(2, 9), (40, 384), (64, 16), (100, 800), (129, 385), (333, 31), (2100, 3)]
+    for cores in (1, 3):
+        machine = machine._replace(cores=cores)
+        for n, k in sizes if machine.has_fma else sizes[:4]:
+            x, y = random((1, k), dtype, n), random((n, k), dtype, k)
+            wanted = expected(x, y.T, "mk,kn->mn")
+            for m in (2, 3, 4):
+                few = random((m, k), dtype, m)
+                nests = prepared(few, y, "mk,nk->mn", machine, monkeypatch, packs=True)
+                assert type(nests.actions[0].kernel) is Row and nests.asked == 1
+                assert nests.run(machine).tobytes() == expected(few, y.T, "mk,kn->mn").tobytes()
+            for is_backward in (False, True):
+                nests = prepared(x, y, "mk,nk->mn", machine, monkeypatch, packs=True)
+                assert type(nests.actions[0].kernel) is Row and nests.asked == 1
+                assert nests.run(machine, is_backward).tobytes() == wanted.tobytes(), (n, k)
+            nests = prepared(y, x, "nk,mk->nm", machine, monkeypatch, packs=True)
+            assert nests.run(machine).tobytes() == wanted.tobytes() and nests.asked == 1
+
+
 def test_appended_zeros_change_nothing(monkeypatch: Any) -> None:
     x, y = abs(random((9, 300), F32, 1)), random((300, 40), F32, 2)
     short = dot(x, y, "mk,kn->mn", monkeypatch).copy()
@@ -422,7 +469,8 @@ def test_nan_and_infinity_stay_in_their_row(monkeypatch: Any) -> None:
 
 KERNELS = [Product(dtypes.float32, dtypes.float32), Product(dtypes.bfloat16, dtypes.float32),
            Row(dtypes.float64, dtypes.float64), Row(dtypes.float16, dtypes.float16),
-           Join(dtypes.float32, dtypes.bfloat16), Pair(dtypes.bfloat16, dtypes.float32)]  # fmt: skip
+           Join(dtypes.float32, dtypes.bfloat16), Pair(dtypes.bfloat16, dtypes.float32),
+           Packing(4, 8), Packing(2, 4)]  # fmt: skip
 FOREIGN = [("aarch64-unknown-linux-gnu", ""), ("riscv64-unknown-linux-gnu", "+m,+a,+f,+d"),
            ("loongarch64-unknown-linux-gnu", "")]  # fmt: skip
 

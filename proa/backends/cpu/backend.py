@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from sys import getrefcount
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -12,12 +12,15 @@ from proa.backends.cpu import pipeline
 from proa.backends.cpu.claims import claimed
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import Piece, address_of
+from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
+
+PACKED_AT: Final = 8  # the use of a buffer at which it is packed: packing takes as long as so many
 
 
 @cache
@@ -28,9 +31,10 @@ def device() -> Device:
 @final
 class CpuBuffer:
     """A read-only array in C order, and where it lies. While `donated` is set a result may take
-    its memory."""
+    its memory. `copy`: how it would be packed for products of few rows, and after some such uses
+    (`uses`) its packed copy, which lives as long as the buffer."""
 
-    __slots__ = ("array", "spec", "address", "exported", "donated")
+    __slots__ = ("array", "spec", "address", "exported", "donated", "copy", "uses")
 
     def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
         self.array = array
@@ -38,6 +42,8 @@ class CpuBuffer:
         self.address = address_of(array) if address is None else address
         self.exported = False
         self.donated: Any = None
+        self.copy: Copied | Copy | None = None
+        self.uses = 0
 
     def is_given(self) -> bool:
         """Whether a result may take its memory: it is donated, and no other array shows it."""
@@ -52,7 +58,7 @@ class CpuBuffer:
     def take(self) -> tuple[Any, int]:
         """The array and where it lies, for a result; this buffer has no contents any more."""
         found = self.array, self.address
-        self.array, self.address = None, self.donated
+        self.array, self.address, self.copy = None, self.donated, None
         return found
 
     def follow(self, other: CpuBuffer) -> None:
@@ -75,7 +81,20 @@ class CpuBuffer:
 
     @property
     def nbytes(self) -> int:
-        return self.spec.nbytes
+        return self.spec.nbytes + (self.copy.nbytes if type(self.copy) is Copy else 0)
+
+    def packed(self, of: Copied) -> Copy | None:
+        """The packed copy, made when the buffer has been used so as often as packing costs."""
+        found = self.copy
+        if type(found) is Copy:
+            return found if found.of == of else None
+        if found != of:
+            self.copy, self.uses = of, 0
+        self.uses += 1
+        if self.uses < PACKED_AT:
+            return None
+        self.copy = made = copied(self.address, of)
+        return made
 
     def wait(self) -> None:
         """Nothing is asynchronous here."""

@@ -56,7 +56,7 @@ class CpuExecutable:
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
                  "template", "inputs", "numbers", "reused",
-                 "overwrites")  # fmt: skip
+                 "overwrites", "copies")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any) -> None:
         graph = nests.draft.program.graph
@@ -71,7 +71,8 @@ class CpuExecutable:
         owners = [(nests.owner(o), self.specs[o]) for o in graph.outputs]
         whole = {m: of for m, of in owners if m >= given}
         hosts = [s for a in nests.actions if type(a) is Host for s in a.results]
-        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts])])
+        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts]),
+                                 *nests.copies.values()])  # fmt: skip
         self.outputs = [(self.plan.bases[m], of) for m, of in owners]
         host = set(hosts)
         self.made = [
@@ -79,6 +80,7 @@ class CpuExecutable:
             for s, of in whole.items() if s not in host
             for o in [self.specs[s] if s < len(self.specs) else of]
         ]  # fmt: skip
+        self.copies = [(i, of, self.plan.bases[m]) for (i, of), m in nests.copies.items()]
         self._lay()
         self.actions = self._grouped()
         # What runs in several parts could be interrupted when some inputs are overwritten.
@@ -97,7 +99,7 @@ class CpuExecutable:
         self.report_ = {
             "operations": len(graph.steps), "kernels": len(calls),
             "host_calls": sum(type(a) is Host for a in nests.actions),
-            "peak_bytes": self.peak_bytes,
+            "peak_bytes": self.peak_bytes, "packed_inputs": len(self.copies),
         }  # fmt: skip
 
     @property
@@ -244,6 +246,10 @@ class CpuExecutable:
                     arrays[i], bases[i] = self._number(i, buffer)
         except TypeError:  # no address
             raise next(b for b in buffers if getattr(b, "array", b) is None).lost() from None
+        for i, of, base in self.copies:
+            found = buffers[i].packed(of)
+            if found is not None:
+                arrays[base], bases[base] = found.array, found.address
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
         given = self._given(buffers, arrays) if self.overwrites and actions is None else {}
         raw, scratch = None, 0

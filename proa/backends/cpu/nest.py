@@ -13,6 +13,8 @@ from proa.backends.cpu.joined import move
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout, contiguous, fresh, is_contiguous, viewed
 from proa.backends.cpu.planners import planned
+from proa.backends.cpu.product_copy import LEAST as LEAST_COPIED
+from proa.backends.cpu.product_copy import Copied
 from proa.backends.cpu.rows import Operand, Result, loop_call, loops
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry, intern_entry
@@ -42,6 +44,7 @@ class Nests:
         self.temporaries: list[int] = []
         self.laid: dict[int, int] = {}  # results that are views -> memory of their own
         self.beside: list[Kernel] = []  # kernels that other sizes would need
+        self.copies: dict[tuple[int, Copied], int] = {}  # input, how it is packed -> the memory
         self.step = 0
 
     def layout(self, slot: int) -> Layout:
@@ -75,6 +78,18 @@ class Nests:
         memory = self.temporary(dtype.itemsize * prod(shape))
         self._copied(layout, shape, dtype, memory)
         return memory
+
+    def copy(self, layout: Layout, columns: int, depth: int, dtype: Dtype) -> int | None:
+        """Memory that is a packed copy of an operand, if at a run there is one: the operand is a
+        whole input, [columns, depth] as it lies."""
+        slot, size = layout.root, columns * depth * dtype.itemsize
+        is_input = slot < len(self.draft.program.graph.inputs)
+        if not is_input or layout.offset or size < LEAST_COPIED or size != self.specs[slot].nbytes:
+            return None
+        key = slot, Copied(columns, depth, dtype)
+        if key not in self.copies:
+            self.copies[key] = self.temporary(0)  # it is nobody's but the buffer's
+        return self.copies[key]
 
     def indices(self, strides: Sequence[int], shape: tuple[int, ...]) -> int:
         """A temporary of int64 with the position that strides, in elements, give."""

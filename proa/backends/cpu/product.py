@@ -18,15 +18,17 @@ from proa.backends.cpu.joined import Place
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.product_block import Product
+from proa.backends.cpu.product_copy import Packing
 from proa.backends.cpu.product_micro import BLOCK, Shape, shape_of
 from proa.backends.cpu.product_pair import Join, Pair
-from proa.backends.cpu.product_row import Row, strip_bytes
+from proa.backends.cpu.product_row import PIECE, Row, strip_bytes
 from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
+FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
 FEW: Final = 64  # rows, or columns, that an operand with more such axes is not packed for
 SMALL: Final = 128 << 10  # bytes of an operand that is read where it lies
 LITTLE: Final = 13_000  # vector instructions that one thread does sooner than two
@@ -94,8 +96,9 @@ def family(dtype: Dtype) -> list[Kernel]:
     """Every kernel that products of a dtype may need: which of them it is is a matter of sizes, so
     all are there from the first product on."""
     wide = dtypes.float64 if dtype is dtypes.float64 else dtypes.float32
+    packing = Packing(dtype.itemsize, shape_of(dtype, target()).lanes)
     made: list[Kernel] = [k(dtype, d) for d in dict.fromkeys((dtype, wide)) for k in (Product, Row)]
-    return [*made, Pair(dtype, wide), Join(wide, dtype)]
+    return [*made, Pair(dtype, wide), Join(wide, dtype), packing]
 
 
 def plan(nests: Any, step: int) -> None:
@@ -252,7 +255,7 @@ def _calls(
     is_pair = problem.work == long.size >= 4 * BLOCK
     if is_pair and long.a == long.b == unit:
         return _pair(operands, problem, shape, step, result, machine)
-    tiles = _tiles(problem, shape, machine)
+    tiles = _tiles(problem, operands.dtype, shape, machine)
     if tiles.depth >= problem.depth.size:
         return [_call(operands, problem, tiles, shape, operands.dtype, result, 0, step)]
     # The blocks lie one after the other, each in the order of the result.
@@ -316,7 +319,7 @@ def _call(
 ) -> Call:  # fmt: skip
     """The call that makes C of dtype `made`; a C for each part of K, where there is a slab."""
     dtype, (batch, rows, columns, depth) = operands.dtype, problem
-    size, is_row = dtype.itemsize, rows.size == 1
+    size, is_row = dtype.itemsize, _is_row(problem, dtype)
     # An operand may be of unit stride along both, or stand still along one.
     along_a = depth.a == size and not (rows.a == size and rows.size > 1)
     along_b = depth.b == size and not (columns.b == size and columns.size > 1)
@@ -332,12 +335,19 @@ def _call(
     row_tiles, column_tiles = -(-rows.size // tiles.rows), -(-columns.size // tiles.columns)
     depth_tiles = -(-depth.size // tiles.depth) if slab else 1
     if is_row:
-        slivers = at = scratch = strip_bytes(tiles.columns, shape)
+        slivers = at = scratch = strip_bytes(rows.size, tiles.columns, shape)
     else:
         slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
         count = -(-tiles.columns // shape.columns) if packs_b else 0
         at = slivers + count * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
+    places = [(x.root, x.offset) for x in operands.layouts]
+    is_far = columns.size * depth.size * size > target().l2_bytes
+    copy = None
+    if is_row:
+        if along_b and not batch and columns.b == depth.size * size:
+            copy = operands.nests.copy(operands.layouts[1], columns.size, depth.size, dtype)
+        places.append(places[1] if copy is None else (copy, 0))
     words = {
         "rows": rows.size, "columns": columns.size, "depth": depth.size,
         "a_row": rows.a, "a_depth": depth.a, "b_depth": depth.b, "b_column": columns.b,
@@ -346,26 +356,37 @@ def _call(
         "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
         "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
-        "along_b": int(along_b), "block": tiles.panels * shape.rows, "slivers": slivers,
-        "through": at if through else 0, "axes": len(batch),
+        "along_b": int(along_b), "copied": int(copy is not None), "far": int(is_far),
+        "block": tiles.panels * shape.rows, "slivers": slivers, "through": at if through else 0,
+        "axes": len(batch),
     }  # fmt: skip
     table = [words[name] for name in TABLE]
     for axis in reversed(batch):
         table += axis
     count = row_tiles * column_tiles * depth_tiles * -(-problem.products // tiles.batch)
-    places = tuple([(x.root, x.offset) for x in operands.layouts])
     kernel = Row(dtype, made) if is_row else Product(dtype, made)
-    return Call(kernel, places, (goal,), tuple(table), count, scratch, step)
+    return Call(kernel, tuple(places), (goal,), tuple(table), count, scratch, step)
 
 
-def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
+def _is_row(problem: Problem, dtype: Dtype) -> bool:
+    """One row; or so few that transposing B in registers, or reading it, is all the work."""
+    if problem.rows.size == 1:
+        return True
+    size, columns, depth = dtype.itemsize, problem.columns, problem.depth
+    return problem.rows.size <= FEW_ROWS and depth.b == size != columns.b and columns.size > 1
+
+
+def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Tiles:
     """Tiles for all cores where there is work for more than one, and few, because each packs what
     it needs; where there is much work a few for each core, so that one may fall behind."""
     rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
     count, cores = problem.products, machine.cores
-    is_row = rows == 1
-    # A row is as slow as memory: one step takes about as long as sixteen of a block.
-    parts = problem.work // (LITTLE * shape.lanes * (1 if is_row else 16))
+    is_row = _is_row(problem, dtype)
+    unit = PIECE * shape.lanes if is_row else shape.columns
+    # A few rows are as slow as memory: a step of all takes about as long as sixteen of a block.
+    # They are worth a second thread sooner: what is handed over is read from two second caches.
+    little = LITTLE * shape.lanes * (rows if is_row else 32)
+    parts = 2 * problem.work // little
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
     panels, most = _caches(shape, machine)
     most = LONGEST if is_row else most
@@ -374,11 +395,11 @@ def _tiles(problem: Problem, shape: Shape, machine: Target) -> Tiles:
     whole = count * -(-columns // (STRIP * shape.columns)) * -(-rows // (STRIP * shape.rows))
     few = min(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
     if whole < fewest <= blocks and size <= few:
-        return Tiles(1, rows, _even(columns, most, shape.columns), BLOCK, panels)
+        return Tiles(1, rows, _even(columns, most, unit), BLOCK, panels)
     down, across = 1, -(-columns // most)
     if count * across < fewest:
         down, across = _grid(problem, shape, fewest, across, cores)
-    wide = _even(columns, max(-(-columns // across), shape.columns), shape.columns)
+    wide = _even(columns, max(-(-columns // across), unit), unit)
     tall = _even(rows, max(-(-rows // down), shape.rows), shape.rows)
     if tall >= rows and wide >= columns:
         return Tiles(max(1, count // fewest), rows, columns, depth, panels)

@@ -112,10 +112,11 @@ class Code:
             f"call void @{name}({wide} {value}, {places} align {align} {pointers}, {bits} {mask})"
         )
 
-    def fetch(self, pointer: str, writes: bool) -> None:
-        """What is there will be needed soon: in the first cache to be written, else in the next."""
+    def fetch(self, pointer: str, writes: bool, near: bool = False) -> None:
+        """What is there will be needed soon: in the first cache to be written, or if it is near,
+        else in the next."""
         self.body.declare("llvm.prefetch.p0", "void", ["ptr", "i32", "i32", "i32"])
-        kind = "i32 1, i32 3" if writes else "i32 0, i32 2"
+        kind = f"i32 {int(writes)}, i32 {3 if writes or near else 2}"
         self.line(f"call void @llvm.prefetch.p0(ptr {pointer}, {kind}, i32 1)")
 
     # Vectors.

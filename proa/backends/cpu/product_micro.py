@@ -293,3 +293,44 @@ def _dealt(code: Code, kind: str, vectors: list[str], unit: int) -> list[str]:
         pairs = zip(vectors[::2], vectors[1::2], strict=True)
         halves.append(_dealt(code, kind, [code.shuffle(kind, x, y, order) for x, y in pairs], unit))
     return [v for pair in zip(*halves, strict=True) for v in pair]
+
+
+def transposed_from(code: Code, shape: Shape, dtype: Dtype, places: Sequence[str]) -> list[str]:
+    """The columns of a square of as many rows as there are lanes. Long vectors are loaded by
+    halves, each from a row of its own: putting them together is part of the load, and one turn less
+    is left to do in registers."""
+    lanes, unit = shape.lanes, 16 // shape.itemsize
+    if lanes == unit:
+        return transposed(code, shape.kind, [loaded(code, dtype, p, "") for p in places])
+    half = lanes // 2
+    above = [r for start in range(0, lanes, 2 * unit) for r in range(start, start + unit)]
+    vectors: list[list[str]] = [[], []]
+    for r in above:  # both halves of a row one after the other: they may lie on one line
+        for k, found in enumerate(vectors):
+            pair = [code.at(places[x], k * half * dtype.itemsize) for x in (r, r + unit)]
+            found.append(_joined(code, dtype, half, pair))
+    return [v for found in vectors for v in _halves(code, shape.kind, found, unit)]
+
+
+def _joined(code: Code, dtype: Dtype, half: int, places: Sequence[str]) -> str:
+    """Two halves of a vector, each from its place."""
+    kind = memory_type(dtype)
+    type_, align = f"<{half} x {kind}>", dtype.itemsize
+    x, y = [code.load(type_, place, align) for place in places]
+    order = ", ".join(f"i32 {i}" for i in range(2 * half))
+    both = code.set(f"shufflevector {type_} {x}, {type_} {y}, <{2 * half} x i32> <{order}>")
+    return widened(Vector(code.body, kind, [both]), dtype).names[0]
+
+
+def _halves(code: Code, kind: str, vectors: list[str], unit: int) -> list[str]:
+    """The columns of rows that lie two in a vector: blocks of 16 bytes are transposed, then dealt
+    out, the first and the third of two vectors, the second and the fourth."""
+    groups = [_zipped(code, kind, vectors[i : i + unit]) for i in range(0, len(vectors), unit)]
+    if len(groups) == 1:
+        return groups[0]
+    lanes, found = code.body.lanes, []
+    for block in (0, 1):
+        starts = [first + unit * q for first in (0, lanes) for q in (block, block + 2)]
+        order = [i for start in starts for i in range(start, start + unit)]
+        found += [code.shuffle(kind, x, y, order) for x, y in zip(*groups, strict=True)]
+    return found

@@ -8,8 +8,7 @@ from proa import dtypes
 from proa.backends.cpu.claims import memory_type
 from proa.backends.cpu.product_code import Code
 from proa.backends.cpu.product_micro import BLOCK, loaded, shape_of, transposed
-from proa.backends.cpu.product_row import columns_from
-from proa.backends.cpu.product_walk import FIRST, module, operand, stored
+from proa.backends.cpu.product_walk import FIRST, columns_from, module, operand, stored
 from proa.backends.cpu.target import Target
 from proa.dtypes import Dtype
 

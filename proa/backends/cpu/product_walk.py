@@ -15,16 +15,17 @@ from proa.dtypes import Dtype
 
 # Steps are in bytes. `slab`: of C from one part of the depth to the next, where each part has a C
 # of its own. `packs_a`, `packs_b`: whether an operand is packed; `along_a`, `along_b`: whether its
-# unit stride is along k. `block`: rows of A that are packed at once. `slivers`: where in scratch B
+# unit stride is along k; `copied`: whether there may be a packed copy of B; `far`: whether B lies
+# beyond the second cache. `block`: rows of A that are packed at once. `slivers`: where in scratch B
 # is packed; `through`: where C is made, or 0.
 TABLE: Final = (
     "rows", "columns", "depth", "a_row", "a_depth", "b_depth", "b_column", "c_row", "c_column",
     "tile_rows", "tile_columns", "tile_depth", "tile_batch", "row_tiles", "column_tiles",
-    "depth_tiles", "batch", "slab", "packs_a", "packs_b", "along_a", "along_b", "block", "slivers",
-    "through", "axes",
+    "depth_tiles", "batch", "slab", "packs_a", "packs_b", "along_a", "along_b", "copied", "far",
+    "block", "slivers", "through", "axes",
 )  # fmt: skip
 AXIS: Final = 4  # words of each axis of the batch, the last first: size, steps of A, B and C
-FIRST: Final = 6  # words before the table: where two operands and a result lie
+FIRST: Final = 6  # words before a table: where two operands and a result lie
 ARGUMENTS: Final = ("ptr %call", "ptr %bases", "i64 %tile", "ptr %scratch")
 
 
@@ -36,27 +37,29 @@ def given(arguments: Sequence[str], values: Sequence[str | int]) -> str:
 
 @final
 class Part:
-    """A block of C in one product of the batch, and the operands that it is made from."""
+    """A block of C in one product of the batch, and the operands that it is made from: how large
+    it is, and at which column and k it begins."""
 
-    __slots__ = ("a", "b", "c", "rows", "columns", "depth")
+    __slots__ = ("a", "b", "c", "rows", "columns", "depth", "column", "k")
 
-    def __init__(self, a: str, b: str, c: str, rows: str, columns: str, depth: str) -> None:
-        self.a = a
-        self.b = b
-        self.c = c
-        self.rows = rows
-        self.columns = columns
-        self.depth = depth
+    def __init__(
+        self, pointers: Sequence[str], sizes: Sequence[str], starts: Sequence[str]
+    ) -> None:
+        self.a, self.b, self.c = pointers
+        self.rows, self.columns, self.depth = sizes
+        self.column, self.k = starts
 
 
 @final
 class Walk:
-    """A call's words, and the walk over what one tile holds."""
+    """A call's words, and the walk over what one tile holds. The first two operands are A and B."""
 
-    def __init__(self, code: Code) -> None:
+    def __init__(self, code: Code, operands: int = 2) -> None:
         self.code = code
+        self.operands = operands
+        self.first = 2 * (operands + 1)  # words before the table: where operands and result lie
         self.word = {
-            name: code.load("i64", code.at("%call", 8 * (FIRST + i)), 8)
+            name: code.load("i64", code.at("%call", 8 * (self.first + i)), 8)
             for i, name in enumerate(TABLE)
         }
 
@@ -64,7 +67,7 @@ class Walk:
     def parts(self) -> Iterator[Part]:
         """What a tile does for each product of the batch that it holds."""
         code, word = self.code, self.word
-        pointers = [operand(code, k) for k in range(3)]
+        pointers = [operand(code, k) for k in (0, 1, self.operands)]
         rest, i = code.divided("%tile", word["row_tiles"])
         rest, j = code.divided(rest, word["column_tiles"])
         rest, k = code.divided(rest, word["depth_tiles"])
@@ -77,7 +80,8 @@ class Walk:
             a = code.at(a, code.mul(row, word["a_row"]), code.mul(depth, word["a_depth"]))
             b = code.at(b, code.mul(column, word["b_column"]), code.mul(depth, word["b_depth"]))
             c = code.at(c, code.mul(row, word["c_row"]), code.mul(column, word["c_column"]))
-            yield Part(a, b, code.at(c, code.mul(k, word["slab"])), rows, columns, depths)
+            c = code.at(c, code.mul(k, word["slab"]))
+            yield Part((a, b, c), (rows, columns, depths), (column, depth))
 
     def _span(self, i: str, step: str, end: str) -> tuple[str, str]:
         """Where part i begins, and how long it is."""
@@ -91,7 +95,7 @@ class Walk:
         carried = [("i64", index), *[("ptr", p) for p in pointers]]
         with code.loop(self.word["axes"], carried=carried) as loop:
             rest, places = loop.values[0], loop.values[1:]
-            axis = code.at("%call", code.mul(loop.index, 8 * AXIS), 8 * (FIRST + len(TABLE)))
+            axis = code.at("%call", code.mul(loop.index, 8 * AXIS), 8 * (self.first + len(TABLE)))
             size, *steps = [code.load("i64", code.at(axis, 8 * i), 8) for i in range(AXIS)]
             rest, i = code.divided(rest, size)
             moved = [code.at(p, code.mul(i, s)) for p, s in zip(places, steps, strict=True)]
@@ -134,6 +138,16 @@ def operand(code: Code, k: int) -> str:
     offset = code.load("i64", code.at("%call", 16 * k + 8), 8)
     base = code.load("ptr", code.at("%bases", code.mul(number, 8)), 8)
     return code.at(base, offset)
+
+
+def columns_from(code: Code, b: str, first: str, count: str, step: str) -> list[str]:
+    """Where as many columns as there are lanes begin; what is not there repeats the last one."""
+    found = [code.at(b, code.mul(first, step))]
+    left = code.sub(count, first)
+    for i in range(1, code.body.lanes):
+        more = code.select(code.compare("sgt", left, i), step, 0)
+        found.append(code.at(found[-1], more))
+    return found
 
 
 def stored(code: Code, kind: str, dtype: Dtype, value: str) -> str:
