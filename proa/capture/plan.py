@@ -40,7 +40,7 @@ class Plan:
         self._bind_inputs(recording, sources)
         self._bind_outputs(recording, sources)
         device = _device_of([v.buffer for v in work.leaves])
-        self.plan = find_plan(work, recording.outputs, device) if recording.outputs else None
+        self.plan = find_plan(work, device) if recording.outputs else None
         self.wants_grad = any(
             type(t) is Tensor
             and t.value.spec.grad

@@ -14,7 +14,16 @@ from proa.config import config
 from proa.errors import DeviceError, JitError, message
 from proa.graph.node import Node, Value, line_of
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
-from proa.record.live import CAPTURE, CHECK_EVERY, SPENT, State, live_handles, supply, thread
+from proa.record.live import (
+    CAPTURE,
+    CHECK_EVERY,
+    SPENT,
+    State,
+    live_handles,
+    pending_values,
+    supply,
+    thread,
+)
 from proa.record.replay import Plan, cache, why_new
 from proa.transforms.reverse import saving, saving_entry, without_saving
 
@@ -45,14 +54,12 @@ def compute(wanted: Sequence[Value]) -> None:
     state = thread.state
     if state.mode & CAPTURE:
         state.capture.refuse_read(wanted)
-    handles = live_handles(state)
     state.limit = CHECK_EVERY
     values = [v for v in wanted if v.buffer is None]
-    values += [t.value for t in handles if t.value.buffer is None]
-    values = [v for v in values if v.node is not None]
-    for v in wanted:
-        if v.buffer is None and v.node is None:
+    for v in values:
+        if v.node is None:
             raise JitError(message("read", "a value without contents", "a computed tensor"))
+    values += pending_values(state)
     if not values:
         state.handles = []
         return
@@ -97,40 +104,44 @@ def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, li
 
 def _dispatch(values: list[Value], home: Device) -> None:
     """Computes values and, where a backward pass may follow, what it would have to repeat."""
-    outputs = _distinct(values)
-    residuals = _residuals(outputs)
+    asked = values
+    residuals = _residuals(values)
     extra: list[Value] = []
     if residuals is not None:
-        outputs = _distinct([*outputs, *residuals])
-        saved = [n for n in reach(outputs) if n.entry.primitive is saving and not n.saved]
+        values = [*values, *residuals]
+        saved = [n for n in reach(values) if n.entry.primitive is saving and not n.saved]
         extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
-    work = pending([*outputs, *extra])
-    devices = {d for leaf in work.leaves if (d := getattr(leaf.buffer, "device", None)) is not None}
+    work = pending([*values, *extra])
+    given = [leaf.buffer for leaf in work.leaves]
+    devices = _devices(given)
     if len(devices) > 1:
-        for device, group in _split_by_device(values, home):
+        for device, group in _split_by_device(asked, home):
             _dispatch(group, device)
         return
-    everything = [*outputs, *extra]
-    plan = find_plan(work, everything, devices.pop() if devices else home)
-    buffers = plan([leaf.buffer for leaf in work.leaves])
-    _attach([*values, *(residuals or ())], everything, extra, buffers)
+    plan = find_plan(work, devices[0] if devices else home)
+    _attach(values, extra, work, plan(given))
 
 
-def find_plan(work: Pending, outputs: Sequence[Value], device: Device) -> Plan:
+def _devices(buffers: Sequence[Any]) -> list[Device]:
+    """The devices of buffers; numbers are at home on each."""
+    found: list[Device] = []
+    for b in buffers:
+        device = getattr(b, "device", None)
+        if device is not None and device not in found:
+            found.append(device)
+    return found
+
+
+def find_plan(work: Pending, device: Device) -> Plan:
     """The plan of this structure on this device; made if it is new."""
     key = (device, *work.key)
     plan = cache.find(key)
     if plan is None:
         check_there(work)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
-        graph = graph_of(work, outputs, [role_of(v) for v in work.leaves])
+        graph = graph_of(work, [role_of(v) for v in work.leaves])
         plan = cache.add(key, Plan(graph, device, reason, where))
     return plan
-
-
-def _distinct(values: Iterable[Value]) -> list[Value]:
-    """One value for each (node, index)."""
-    return list({(v.node, v.index): v for v in values}.values())
 
 
 def _extra(node: Node) -> Iterable[tuple[int, Any]]:
@@ -170,25 +181,26 @@ def _stops(value: Value) -> bool:
 
 
 def _attach(
-    values: Sequence[Value], outputs: Sequence[Value], extra: Sequence[Value],
-    buffers: Sequence[Any],
-) -> None:  # fmt: skip
+    values: Sequence[Value], extra: Sequence[Value], work: Pending, buffers: Sequence[Any]
+) -> None:
     """Gives computed values their buffers; what no derivative needs any more is let go."""
-    found = {(v.node, v.index): b for v, b in zip(outputs, buffers, strict=True)}
+    found = dict(zip(work.outs, buffers, strict=True))
     mine: dict[Node, list[Value]] = {}
-    for v in extra:
-        node, v.buffer = v.node, found[v.node, v.index]
+    for v, slot in zip(extra, work.slots[len(values) :], strict=True):
+        node, v.buffer = v.node, found[slot]
         mine.setdefault(node, []).append(v)
         v.node = None
     for node, group in mine.items():
         node.saved = tuple(group)
-    for v in values:
-        if v.node is not None:
-            v.buffer = found[v.node, v.index]
-            if v.spec.grad and not _stops(v) and (v.node.spent or _is_flat(v.node)):
-                v.node, v.leaf = None, SPENT
-            elif not v.spec.grad or _stops(v):
-                v.node = None
+    for v, slot in zip(values, work.slots, strict=False):
+        node = v.node
+        if node is None:  # a value that was asked for twice
+            continue
+        v.buffer = found[slot]
+        if not v.spec.grad or _stops(v):
+            v.node = None
+        elif node.spent or _is_flat(node):
+            v.node, v.leaf = None, SPENT
 
 
 def _is_flat(node: Node) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, final
@@ -168,16 +169,37 @@ def use_state(state: State) -> Iterator[State]:
         thread.state = before
 
 
-@contextmanager
-def use_mode(bits: int, on: bool) -> Iterator[None]:
-    """Sets or clears mode bits of the thread's state inside the block."""
-    state = thread.state
-    before = state.mode
-    state.mode = before | bits if on else before & ~bits
-    try:
-        yield
-    finally:
-        state.mode = before
+@final
+class use_mode:  # noqa: N801  (it is called like a function)
+    """Sets or clears mode bits of the thread's state inside the block, or inside the calls of a
+    function that it decorates. A class, because it stands in every training step."""
+
+    __slots__ = ("bits", "on", "before")
+
+    def __init__(self, bits: int, on: bool) -> None:
+        self.bits = bits
+        self.on = on
+        self.before: list[tuple[State, int]] = []
+
+    def __enter__(self) -> None:
+        state = thread.state
+        mode = state.mode
+        self.before.append((state, mode))
+        state.mode = mode | self.bits if self.on else mode & ~self.bits
+
+    def __exit__(self, *error: object) -> None:
+        state, mode = self.before.pop()
+        state.mode = mode
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        bits, on = self.bits, self.on
+
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with use_mode(bits, on):
+                return function(*args, **kwargs)
+
+        return inside
 
 
 def inside_library(code: CodeType) -> bool:
@@ -205,6 +227,14 @@ def caller(depth: int = 2) -> Where:
 def live_handles(state: State) -> list[Any]:
     """Handles that are still held by somebody, in order of recording."""
     return [t for r in state.handles if (t := r()) is not None]
+
+
+def pending_values(state: State) -> list[Value]:
+    """What live handles hold and is not computed yet, in order of recording."""
+    return [
+        v for r in state.handles
+        if (t := r()) is not None and (v := t.value).buffer is None and v.node is not None
+    ]  # fmt: skip
 
 
 @final

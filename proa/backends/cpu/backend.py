@@ -24,20 +24,28 @@ def device() -> Device:
 
 
 @final
+class _Found:
+    """The device of every buffer, found out once: from then on it is an attribute of the class,
+    which a dispatch reads for each of its inputs."""
+
+    def __get__(self, buffer: Any, owner: Any) -> Device:
+        owner.device = found = device()
+        return found
+
+
+@final
 class CpuBuffer:
     """A read-only array in C order, and where it lies."""
 
     __slots__ = ("array", "spec", "address", "exported")
+
+    device: Any = _Found()
 
     def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
         self.array = array
         self.spec = spec
         self.address = address_of(array) if address is None else address
         self.exported = False
-
-    @property
-    def device(self) -> Device:
-        return device()
 
     @property
     def nbytes(self) -> int:
