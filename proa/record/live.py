@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Final, final
 from weakref import ref
 
@@ -23,7 +23,7 @@ DEBUG: Final = 4
 CHECK_EVERY: Final = 1024  # handles recorded between two looks at the budget
 
 _LIBRARY: Final = str(Path(__file__).parent.parent)
-inside_table: Final[dict[CodeType, bool]] = {}
+inside_table: Final[dict[str, bool]] = {}
 _EXAMPLES: Final = str(Path(__file__).parent.parent / "examples")
 
 
@@ -202,12 +202,13 @@ class use_mode:  # noqa: N801  (it is called like a function)
         return inside
 
 
-def inside_library(code: CodeType) -> bool:
-    known = inside_table.get(code)
+def inside_library(file: str) -> bool:
+    """Whether code of this file is the library's. By file, for a code object is hashed at length
+    each time that it is looked up."""
+    known = inside_table.get(file)
     if known is None:
-        name = code.co_filename
-        known = name.startswith(_LIBRARY) and not name.startswith(_EXAMPLES)
-        inside_table[code] = known
+        known = file.startswith(_LIBRARY) and not file.startswith(_EXAMPLES)
+        inside_table[file] = known
     return known
 
 
@@ -217,8 +218,9 @@ def caller(depth: int = 2) -> Where:
     known = inside_table.get
     while frame is not None:
         code = frame.f_code
-        inside = known(code)
-        if not (inside_library(code) if inside is None else inside):
+        file = code.co_filename
+        inside = known(file)
+        if not (inside_library(file) if inside is None else inside):
             return code, frame.f_lasti
         frame = frame.f_back
     return None
