@@ -140,7 +140,7 @@ class Tensor(Attached):
         """
         if self.size != 1:
             raise ArgumentError(message("item", f"shape {self.shape}", "one element", "x.tolist()"))
-        return host_of(self).reshape(()).item()
+        return host_of(self).item()
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
@@ -165,7 +165,7 @@ class Tensor(Attached):
                 message(what, f"shape {self.shape}", "a tensor of one element", hint)
             )
         refuse_in_capture(self, what)
-        return host_of(self).reshape(()).item()
+        return host_of(self).item()
 
     def __index__(self) -> int:
         if self.value.spec.dtype.kind != "int" or self.ndim != 0:

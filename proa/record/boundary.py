@@ -155,7 +155,10 @@ def _residuals(outputs: Sequence[Value]) -> list[Value] | None:
 
     Composites on that tape are turned into their saving form.
     """
-    stack = [v for v in outputs if v.spec.grad and not v.node.spent and not _stops(v)]
+    stack = [
+        v for v in outputs
+        if v.spec.grad and not v.node.spent and (v.leaf is None or not v.leaf.stops)
+    ]  # fmt: skip
     if not stack:
         return None
     seen = {v.node for v in stack}
@@ -197,7 +200,7 @@ def _attach(
         if node is None:  # a value that was asked for twice
             continue
         v.buffer = found[slot]
-        if not v.spec.grad or _stops(v):
+        if not v.spec.grad or (v.leaf is not None and v.leaf.stops):
             v.node = None
         elif node.spent or _is_flat(node):
             v.node, v.leaf = None, SPENT

@@ -92,7 +92,7 @@ def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[
     for n in nodes:
         append(n.entry)
         for v in n.inputs:
-            start = first.get(v.node) if v.spec.grad else None
+            start = first.get(v.node) if v.node is not None and v.spec.grad else None
             if start is None or (v.leaf is not None and v.leaf.stops):
                 append(leaf.setdefault(v, ~len(leaf)))
             else:
