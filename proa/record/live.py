@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Final, final
 from weakref import ref
 
+from proa.errors import ProaError, message
 from proa.graph.build import set_default_sink
 from proa.graph.entry import Entry
 from proa.graph.node import Node, Value, Where
@@ -179,16 +180,21 @@ class use_mode:  # noqa: N801  (it is called like a function)
     def __init__(self, bits: int, on: bool) -> None:
         self.bits = bits
         self.on = on
-        self.before: list[tuple[State, int]] = []
+        self.before: tuple[State, int] | None = None
 
     def __enter__(self) -> None:
+        if self.before is not None:
+            given = "a block that has not ended"
+            raise ProaError(message("mode", given, "one for each block", "with pa.no_grad(): ..."))
         state = thread.state
         mode = state.mode
-        self.before.append((state, mode))
+        self.before = state, mode
         state.mode = mode | self.bits if self.on else mode & ~self.bits
 
     def __exit__(self, *error: object) -> None:
-        state, mode = self.before.pop()
+        assert self.before is not None
+        state, mode = self.before
+        self.before = None
         state.mode = mode
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
