@@ -115,7 +115,7 @@ class Piece:
 def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]:
     """An array in C order that owns its memory, and its address."""
     if nbytes < LARGE:
-        array = np.empty(shape, dtype)
+        array: Any = np.empty(shape, dtype)
         try:  # as in `address_of`; a step asks for dozens
             return array, addressof(_shared(array))
         except _UNLIKE_C:
