@@ -218,9 +218,17 @@ _DEFAULTS: Final[dict[str, Any]] = {
 def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     """Records `primitive` on the current sink; one result, or a tuple if it has several."""
     sink = current_sink()
-    values = tuple([o if type(o) is Value else _operand(primitive, sink, o) for o in operands])
+    try:
+        values = tuple([o if type(o) is Value else o.value for o in operands])
+        specs = tuple([v.spec for v in values])
+    except AttributeError:  # an array, or something wrong
+        values = tuple([value_of(primitive.name, o) for o in operands])
+        specs = tuple([v.spec for v in values])
+    if sink.watching:
+        for o in operands:
+            if type(o) is not Value and hasattr(o, "value"):
+                sink.watch(o)
     given = tuple([params[p] for p in primitive.params]) if params else ()
-    specs = tuple([v.spec for v in values])
     entry = primitive.table.get((given, specs))
     if entry is None:
         entry = intern_entry(primitive.table, primitive, given, specs)
@@ -285,15 +293,6 @@ def _as_they_are(
     specs = tuple([v.spec for v in node.inputs])
     entry = intern_entry(primitive.table, primitive, node.entry.params, specs)
     return entry, [(n.buffer, n.spec) for n in numbers]
-
-
-def _operand(primitive: Primitive, sink: Any, operand: Any) -> Value:
-    found = getattr(operand, "value", None)
-    if type(found) is not Value:
-        return value_of(primitive.name, operand)
-    if sink.watching and found is not operand:
-        sink.watch(operand)
-    return found
 
 
 def value_of(op: str, operand: Any) -> Value:
