@@ -39,12 +39,11 @@ def backward(
     roots = [_root(t) for t in tensors]
     cts = [_cotangent(t, g) for t, g in zip(tensors, gradients, strict=True)]
     tape = Tape(roots, None)
-    targets = [v for v in tape.inputs if stops(v)]
+    wanted = tuple([i for i, v in enumerate(tape.inputs) if v.leaf is not None and v.leaf.stops])
     with use_mode(NO_GRAD, not create_graph):
-        found = _gradients(tape, cts, targets)
-        for target, g in zip(targets, found, strict=True):
+        for i, g in zip(wanted, _gradients(tape, cts, wanted), strict=True):
             if g is not None:
-                leaf: Any = target.leaf
+                leaf: Any = tape.inputs[i].leaf
                 _accumulate(leaf, _hooked(leaf, g).value if leaf.hooks else g)
     if not (retain_graph or create_graph):
         _consume(tape, roots)
@@ -81,7 +80,8 @@ def _cotangent(tensor: Tensor, given: Any) -> Value:
         if of.size != 1:
             hint = "loss.sum().backward() or backward(gradient)"
             raise GradientError(message("backward", f"shape {of.shape}", "one element", hint))
-        return moves.broadcast_to(_number(1.0, of), of.shape).value  # type: ignore[no-any-return]
+        one = _number(1.0, of)
+        return moves.broadcast_to(one, of.shape).value if of.shape else one
     if type(given) is not Tensor or given.shape != of.shape or given.dtype is not of.dtype:
         text = repr(given.value.spec) if type(given) is Tensor else f"{type(given).__name__}"
         raise ArgumentError(message("backward", f"a gradient of {text}", f"{of}"))
@@ -92,21 +92,19 @@ def _number(number: float, like: Spec) -> Value:
     return current_sink().number(number, spec((), like.dtype))  # type: ignore[no-any-return]
 
 
-def _gradients(tape: Tape, cts: Sequence[Value], targets: Sequence[Value]) -> list[Any]:
+def _gradients(tape: Tape, cts: Sequence[Value], wanted: tuple[int, ...]) -> Sequence[Any]:
     """One recorded operation; with hooks between, the sweep itself, so that Python runs there."""
-    if any(v.leaf is not None and v.leaf.hooks and not stops(v) for v in tape.values):
-        return _gradients_with_hooks(tape, cts, targets)
-    return record_backward(tape, cts, targets)
+    for v in tape.values:
+        if v.leaf is not None and v.leaf.hooks and not v.leaf.stops:
+            return _gradients_with_hooks(tape, cts, wanted)
+    return record_backward(tape, cts, wanted)
 
 
-def _gradients_with_hooks(tape: Tape, cts: Any, targets: Sequence[Value]) -> list[Any]:
-    number = {v: i for i, v in enumerate(tape.inputs)}
-
+def _gradients_with_hooks(tape: Tape, cts: Any, wanted: tuple[int, ...]) -> list[Any]:
     def watch(slot: int, ct: Any) -> Any:
         leaf = tape.values[slot].leaf
         return _hooked(leaf, ct) if leaf is not None and not leaf.stops else ct
 
-    wanted = [number[v] for v in targets]
     found = reverse(tape.graph, tape.inputs, cts, wanted, values=tape.values, watch=watch)
     return [None if found[i] is None else found[i].value for i in wanted]
 
@@ -344,8 +342,11 @@ class _Run:
         tape = self._tape(outs)
         outer = self.outer or any(c.spec.grad for c in cts)
         with use_mode(NO_GRAD, not outer):
-            found = record_backward(tape, cts, self.targets)
-            filled = [_or_zeros(f, t) for f, t in zip(found, self.targets, strict=True)]
+            number = {v: i for i, v in enumerate(tape.inputs)}
+            known = [v for v in self.targets if v in number]
+            found = record_backward(tape, cts, tuple([number[v] for v in known]))
+            of = dict(zip(known, found, strict=True))
+            filled = [_or_zeros(of.get(t), t) for t in self.targets]
         rest = iter(filled)
         trees = [tree.unflatten(s, [next(rest) for _ in range(s.leaves)]) for s in self.structures]
         return trees[0] if self.single else tuple(trees)

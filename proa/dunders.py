@@ -27,7 +27,7 @@ _RECORD: Final = """
         return slow({arguments})
     frame = _getframe(1)
     code = frame.f_code
-    where = caller(2) if inside.get(code, True) else (code, frame.f_lasti)
+    where = caller(2) if inside.get(code.co_filename, True) else (code, frame.f_lasti)
     made = Tensor(Value(Node(entry.plain, ({values},), where, state.scope), 0, entry.out))
     handles = state.handles
     handles.append(ref(made))

@@ -25,7 +25,6 @@ from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec
 from proa.ops import moves, reduce
 from proa.ops import operators as op
-from proa.ops.primitive import value_of
 from proa.record.boundary import read
 from proa.record.live import (
     CAPTURE,
@@ -141,7 +140,7 @@ class Tensor(Attached):
         """
         if self.size != 1:
             raise ArgumentError(message("item", f"shape {self.shape}", "one element", "x.tolist()"))
-        return host_of(self).reshape(()).item()
+        return host_of(self).item()
 
     def tolist(self) -> Any:
         """The elements as nested lists of Python numbers."""
@@ -166,7 +165,7 @@ class Tensor(Attached):
                 message(what, f"shape {self.shape}", "a tensor of one element", hint)
             )
         refuse_in_capture(self, what)
-        return host_of(self).reshape(()).item()
+        return host_of(self).item()
 
     def __index__(self) -> int:
         if self.value.spec.dtype.kind != "int" or self.ndim != 0:
@@ -371,14 +370,18 @@ def rebind(tensor: Tensor, value: Value) -> None:
 
 
 def record_into(
-    tensors: Sequence[Tensor], primitive: Any, operands: Sequence[Any], **params: Any
+    tensors: Sequence[Tensor], primitive: Any, operands: Sequence[Tensor], **params: Any
 ) -> None:
     """Records one operation whose results existing tensors hold from now on."""
-    values = tuple([value_of(primitive.name, o) for o in operands])
+    state = thread.state
+    if state.watching:
+        for o in operands:
+            state.watch(o)
+    values = tuple([o.value for o in operands])
     given = tuple([params[p] for p in primitive.params])
     specs = tuple([v.spec for v in values])
     entry = intern_entry(primitive.table, primitive, given, specs)
-    rebind_all(tensors, thread.state.record(entry, values))
+    rebind_all(tensors, state.record(entry, values))
 
 
 def rebind_all(tensors: Sequence[Tensor], values: Sequence[Value]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,19 @@ import pytest
 import proa as pa
 from proa import nn, optim
 from proa.compile.tiers import counts
-from proa.errors import DeviceError, ExecutionError, GradientError, JitError, ProaError
+from proa.errors import (
+    DeviceError,
+    DtypeError,
+    ExecutionError,
+    GradientError,
+    JitError,
+    ProaError,
+    ShapeError,
+)
 from proa.explain import forget_programs
+from proa.graph.node import line_of
+from proa.nn import functional as F  # noqa: N812
+from proa.record.replay import programs
 
 
 def dispatched(function: Any) -> int:
@@ -178,6 +190,97 @@ def test_no_grad_and_detach() -> None:
     assert not w.detach().requires_grad
     (w * w.detach()).sum().backward()
     assert w.grad.tolist() == [1.0, 1.0]
+
+
+def test_a_mode_ends_with_its_block() -> None:
+    x = pa.ones((2,)).requires_grad_()
+
+    @pa.no_grad()
+    def quiet(depth: int) -> bool:
+        inside = (x * 2.0).requires_grad
+        return inside if depth == 0 else quiet(depth - 1) or (x * 2.0).requires_grad
+
+    assert not quiet(2) and not quiet(0) and (x * 2.0).requires_grad
+    block = pa.no_grad()
+    with block:
+        with pa.enable_grad():
+            assert (x * 2.0).requires_grad
+        with pytest.raises(ProaError, match="has not ended"), block:
+            pass
+        assert not (x * 2.0).requires_grad
+    with pytest.raises(KeyError), block:
+        raise KeyError
+    assert (x * 2.0).requires_grad
+
+
+def test_a_value_that_is_asked_for_twice_is_computed_once() -> None:
+    x = pa.ones((2,))
+    pa.sync()
+    forget_programs()
+    y = x * 3.0
+    same = y.detach()
+    pa.sync()
+    assert [row["outputs"] for row in programs()] == [1]
+    assert same.value.buffer is y.value.buffer and same.tolist() == [3.0, 3.0]
+
+
+# Checks that are made once for each specs (`checked_once`).
+
+
+def recorded(out: pa.Tensor) -> Any:
+    return out.value.node.entry, [v.buffer for v in out.value.node.inputs]
+
+
+def test_what_was_checked_once_is_recorded_alike() -> None:
+    x, w, b = pa.ones((2, 3)), pa.ones((4, 3)).requires_grad_(), pa.ones((4,))
+    pa.sync()
+    target = pa.asarray([1, 2])
+    for again in range(3):
+        with_bias, without = F.linear(x, w, b), F.linear(x, w, None)
+        assert recorded(with_bias) == recorded(F.linear(x, weight=w, bias=b)), again
+        assert recorded(without) == recorded(F.linear(x, w)) == recorded(F.linear(x, weight=w))
+        assert with_bias.requires_grad and "test_recording.py" in line_of(without.value.node.where)
+        with pa.no_grad():
+            assert not F.linear(x, w, b).requires_grad
+        loss = F.cross_entropy(with_bias, target)
+        assert recorded(loss)[1][2] == -100 and loss.shape == ()
+        assert recorded(F.cross_entropy(with_bias, target, ignore_index=1))[1][2] == 1
+        first, second = (F.cross_entropy(with_bias, target).value.node.inputs[2] for _ in range(2))
+        assert first is not second, "a number is an input, never merged"
+
+
+def test_what_was_checked_once_is_checked_for_other_operands() -> None:
+    x, w = pa.ones((2, 3)), pa.ones((4, 3))
+    for _ in range(3):
+        assert F.linear(x, w).shape == (2, 4) and F.relu(x).shape == (2, 3)
+        with pytest.raises(ShapeError, match="last axis of 3"):
+            F.linear(pa.ones((2, 4)), w)
+        with pytest.raises(DtypeError, match="beside"):
+            F.linear(x, w.double())
+        with pytest.raises(DtypeError, match="linear"):
+            F.linear(x, "w")
+        with pytest.raises(DtypeError, match="relu"):
+            F.relu(pa.asarray([True]))
+
+
+def test_what_was_checked_once_is_seen_by_jit() -> None:
+    x, w = pa.ones((2, 3)), nn.Parameter(pa.ones((4, 3)))
+    F.relu(F.linear(x, w)).tolist()
+    f = pa.jit(lambda x: F.relu(F.linear(x, w)).sum())
+    for k in range(6):
+        with pa.no_grad():
+            w[...] = pa.full((4, 3), float(k))
+        assert f(x).item() == 24.0 * k
+
+
+def test_what_was_checked_once_keeps_no_buffer() -> None:
+    x, w = pa.ones((2, 5)), pa.ones((7, 5))
+    out = F.cross_entropy(F.relu(F.linear(x, w)), pa.asarray([1, 2]))
+    out.item()
+    gone = [weakref.ref(t) for t in (x, w, out)]
+    arrays = [weakref.ref(t.value.buffer.array) for t in (x, w, out)]
+    del x, w, out
+    assert not any(r() is not None for r in gone + arrays)
 
 
 @pytest.mark.parametrize("read_first", [False, True])

@@ -12,13 +12,13 @@ from proa import tree
 from proa.capture.arguments import Arguments
 from proa.capture.trace import Recording
 from proa.compile.find import default_device
-from proa.errors import JitError, message
+from proa.errors import JitError, Overwritten, message
 from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Value, line_of
 from proa.graph.spec import Spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
-from proa.record.donation import donated, is_last_read, retried
+from proa.record.donation import donated, is_last_read, wait_for
 from proa.record.live import NO_GRAD, SPENT, Leaf, thread
 from proa.tensor import Tensor, handle, set_values
 
@@ -44,8 +44,7 @@ class Plan:
         self._bind_inputs(recording, sources)
         self._bind_outputs(recording, sources)
         device = _device_of([v.buffer for v in work.leaves])
-        outputs = recording.outputs
-        self.plan = find_plan(work, outputs, device, numerics) if outputs else None
+        self.plan = find_plan(work, device, numerics) if recording.outputs else None
         self.wants_grad = any(
             type(t) is Tensor
             and t.value.spec.grad
@@ -199,7 +198,11 @@ class Plan:
     # Replaying.
 
     def replay(self, given: Arguments) -> Any:
-        return retried(lambda: self._replay(given))
+        try:
+            return self._replay(given)
+        except Overwritten as error:
+            wait_for(error)
+            return self._replay(given)
 
     def _replay(self, given: Arguments) -> Any:
         buffers = self.fixed.copy()
@@ -217,6 +220,8 @@ class Plan:
         if not self.plan.overwrites or self.slow_writes:
             return self._finish_computed(given, self.plan(buffers))
         last = self._last_reads(buffers)
+        if not last:
+            return self._finish_computed(given, self.plan(buffers))
         with donated(buffers, last):
             result = self._finish_computed(given, self.plan(buffers))
             for i, h in last.items():  # another thread may have found the old one meanwhile

@@ -189,7 +189,7 @@ class Recording:
         self.work: Pending = pending(self.outputs)
 
     def graph(self) -> Graph:
-        return graph_of(self.work, self.outputs, [role_of(v) for v in self.work.leaves])
+        return graph_of(self.work, [role_of(v) for v in self.work.leaves])
 
 
 def record(

@@ -18,7 +18,8 @@ class Spec:
     number's type to the spec in which such a number meets this value without changing its dtype.
     """
 
-    __slots__ = ("shape", "dtype", "weak", "grad", "placement", "ndim", "size", "plain", "scalars")
+    __slots__ = ("shape", "dtype", "weak", "grad", "placement", "ndim", "size", "plain", "scalars",
+                 "graded")  # fmt: skip
 
     shape: Shape
     dtype: Dtype
@@ -29,6 +30,7 @@ class Spec:
     size: int
     plain: Spec
     scalars: dict[type, Spec]
+    graded: Spec | None
 
     @property
     def nbytes(self) -> int:
@@ -41,7 +43,10 @@ class Spec:
 
     def with_grad(self) -> Spec:
         """The same spec on the tape."""
-        return spec(self.shape, self.dtype, self.weak, True, self.placement)
+        found = self.graded
+        if found is None:
+            found = self.graded = spec(self.shape, self.dtype, self.weak, True, self.placement)
+        return found
 
     def __repr__(self) -> str:
         sizes = ", ".join(str(n) for n in self.shape)
@@ -75,6 +80,7 @@ def _make(shape: Shape, dtype: Dtype, weak: bool, grad: bool, placement: Any) ->
     new.ndim = len(shape)
     new.size = size(shape)
     new.plain = spec(shape, dtype, weak, False, placement) if grad else new
+    new.graded = new if grad else None
     new.scalars = _SCALARS.get(dtype, {}) if not weak else {}
     return new
 

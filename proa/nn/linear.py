@@ -59,8 +59,9 @@ class Linear(Module):
         reset_affine(self.weight, self.bias)
 
     def forward(self, x: Any) -> Any:
-        check_input("Linear", "x", x, self.weight)
-        return F.linear(x, self.weight, self.bias)
+        weight = self.weight
+        check_input("Linear", "x", x, weight)
+        return F.linear(x, weight, self.bias)
 
     def extra_repr(self) -> str:
         has = self.bias is not None

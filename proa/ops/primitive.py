@@ -8,8 +8,10 @@ when one more letter is batched, how a linear operation is transposed.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from inspect import signature
 from math import inf
+from operator import is_
 from typing import Any, Final, NamedTuple, final
 
 import numpy as np
@@ -18,8 +20,8 @@ from proa import dtypes
 from proa.dtypes import Dtype, meet, promote, weak_dtype
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.build import current_sink
-from proa.graph.entry import Entry, intern_entry
-from proa.graph.node import Value
+from proa.graph.entry import ENTRY_LIMIT, Entry, intern_entry
+from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec, spec
 from proa.shapes import MAX_NDIM
 
@@ -216,9 +218,17 @@ _DEFAULTS: Final[dict[str, Any]] = {
 def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     """Records `primitive` on the current sink; one result, or a tuple if it has several."""
     sink = current_sink()
-    values = tuple([o if type(o) is Value else _operand(primitive, sink, o) for o in operands])
+    try:
+        values = tuple([o if type(o) is Value else o.value for o in operands])
+        specs = tuple([v.spec for v in values])
+    except AttributeError:  # an array, or something wrong
+        values = tuple([value_of(primitive.name, o) for o in operands])
+        specs = tuple([v.spec for v in values])
+    if sink.watching:
+        for o in operands:
+            if type(o) is not Value and hasattr(o, "value"):
+                sink.watch(o)
     given = tuple([params[p] for p in primitive.params]) if params else ()
-    specs = tuple([v.spec for v in values])
     entry = primitive.table.get((given, specs))
     if entry is None:
         entry = intern_entry(primitive.table, primitive, given, specs)
@@ -226,13 +236,63 @@ def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     return outs[0] if entry.single else outs
 
 
-def _operand(primitive: Primitive, sink: Any, operand: Any) -> Value:
-    found = getattr(operand, "value", None)
-    if type(found) is not Value:
-        return value_of(primitive.name, operand)
-    if sink.watching and found is not operand:
-        sink.watch(operand)
-    return found
+def checked_once(primitive: Primitive) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Decorates a function that checks its operands and applies `primitive` to them.
+
+    Where it was given operands alone (None as the last is as good as nothing) and applied the
+    primitive to them as they are, perhaps with numbers of its own behind them, operands of the same
+    specs need no checks again: all that it asks is of specs.
+    """
+    known: dict[tuple[Spec, ...], tuple[Entry, list[tuple[Any, Spec]]]] = {}
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def quick(*operands: Any, **options: Any) -> Any:
+            if options:
+                return function(*operands, **options)
+            given = operands if operands and operands[-1] is not None else operands[:-1]
+            try:
+                values = tuple([o.value for o in given])
+                specs = tuple([v.spec for v in values])
+            except AttributeError:  # a number, or something wrong
+                return function(*operands)
+            found = known.get(specs)
+            if found is None:
+                made = function(*operands)
+                seen = _as_they_are(primitive, made, values)
+                if seen is not None:
+                    if len(known) >= ENTRY_LIMIT:
+                        known.clear()
+                    known[specs] = seen
+                return made
+            entry, numbers = found
+            sink = current_sink()
+            if sink.watching:
+                for operand, value in zip(given, values, strict=True):
+                    if value is not operand:
+                        sink.watch(operand)
+            if numbers:
+                values += tuple([sink.number(n, of) for n, of in numbers])
+            return sink.emit(entry, values)[0]
+
+        return quick
+
+    return decorate
+
+
+def _as_they_are(
+    primitive: Primitive, made: Any, values: tuple[Value, ...]
+) -> tuple[Entry, list[tuple[Any, Spec]]] | None:
+    """The entry of a recorded result, and the numbers after its operands, if these are `values`."""
+    node = getattr(getattr(made, "value", None), "node", None)
+    if type(node) is not Node or node.entry.primitive is not primitive:
+        return None
+    first, numbers = node.inputs[: len(values)], node.inputs[len(values) :]
+    if not all(map(is_, first, values)) or any(type(n.buffer) not in SCALAR_TYPES for n in numbers):
+        return None
+    specs = tuple([v.spec for v in node.inputs])
+    entry = intern_entry(primitive.table, primitive, node.entry.params, specs)
+    return entry, [(n.buffer, n.spec) for n in numbers]
 
 
 def value_of(op: str, operand: Any) -> Value:

@@ -11,11 +11,20 @@ from proa.compile.backend import Device
 from proa.compile.find import default_device
 from proa.compile.memory import free_bytes
 from proa.config import config
-from proa.errors import DeviceError, JitError, message
+from proa.errors import DeviceError, JitError, Overwritten, message
 from proa.graph.node import Node, Value, line_of
-from proa.record.donation import donated, last_reads, retried
+from proa.record.donation import donated, last_reads, wait_for
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
-from proa.record.live import CAPTURE, CHECK_EVERY, SPENT, State, live_handles, supply, thread
+from proa.record.live import (
+    CAPTURE,
+    CHECK_EVERY,
+    SPENT,
+    State,
+    live_handles,
+    pending_values,
+    supply,
+    thread,
+)
 from proa.record.replay import Plan, cache, why_new
 from proa.transforms.reverse import saving, saving_entry, without_saving
 
@@ -43,21 +52,23 @@ def compute(wanted: Sequence[Value]) -> None:
     All or nothing: handles change only after the whole program has run. What failed stays
     pending and is tried again when it is read.
     """
-    retried(lambda: _compute(wanted))
+    try:
+        _compute(wanted)
+    except Overwritten as error:
+        wait_for(error)
+        _compute(wanted)
 
 
 def _compute(wanted: Sequence[Value]) -> None:
     state = thread.state
     if state.mode & CAPTURE:
         state.capture.refuse_read(wanted)
-    handles = live_handles(state)
     state.limit = CHECK_EVERY
     values = [v for v in wanted if v.buffer is None]
-    values += [t.value for t in handles if t.value.buffer is None]
-    values = [v for v in values if v.node is not None]
-    for v in wanted:
-        if v.buffer is None and v.node is None:
+    for v in values:
+        if v.node is None:
             raise JitError(message("read", "a value without contents", "a computed tensor"))
+    values += pending_values(state)
     if not values:
         state.handles = []
         return
@@ -102,48 +113,52 @@ def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, li
 
 def _dispatch(values: list[Value], home: Device) -> None:
     """Computes values and, where a backward pass may follow, what it would have to repeat."""
-    outputs = _distinct(values)
-    residuals = _residuals(outputs)
+    asked = values
+    residuals = _residuals(values)
     extra: list[Value] = []
     if residuals is not None:
-        outputs = _distinct([*outputs, *residuals])
-        saved = [n for n in reach(outputs) if n.entry.primitive is saving and not n.saved]
+        values = [*values, *residuals]
+        saved = [n for n in reach(values) if n.entry.primitive is saving and not n.saved]
         extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
-    work = pending([*outputs, *extra])
-    devices = {d for leaf in work.leaves if (d := getattr(leaf.buffer, "device", None)) is not None}
+    work = pending([*values, *extra])
+    given = [leaf.buffer for leaf in work.leaves]
+    devices = _devices(given)
     if len(devices) > 1:
-        for device, group in _split_by_device(values, home):
+        for device, group in _split_by_device(asked, home):
             _dispatch(group, device)
         return
-    everything = [*outputs, *extra]
-    plan = find_plan(work, everything, devices.pop() if devices else home)
-    given = [leaf.buffer for leaf in work.leaves]
-    wanted = frozenset[int]() if residuals is not None else plan.overwrites
+    plan = find_plan(work, devices[0] if devices else home)
     last: Sequence[int] = ()
-    if wanted:
-        last = last_reads(work.leaves, given, wanted, [*work.nodes, *thread.state.spent])
+    if residuals is None and plan.overwrites:
+        nodes = [*work.nodes, *thread.state.spent]
+        last = last_reads(work.leaves, given, plan.overwrites, nodes)
+    if not last:
+        _attach(values, extra, work, plan(given))
+        return
     with donated(given, last):
-        buffers = plan(given)
-        _attach([*values, *(residuals or ())], everything, extra, buffers)
+        _attach(values, extra, work, plan(given))
 
 
-def find_plan(
-    work: Pending, outputs: Sequence[Value], device: Device, numerics: str = "strict"
-) -> Plan:  # fmt: skip
+def _devices(buffers: Sequence[Any]) -> list[Device]:
+    """The devices of buffers; numbers are at home on each."""
+    found: list[Device] = []
+    for b in buffers:
+        device = getattr(b, "device", None)
+        if device is not None and device not in found:
+            found.append(device)
+    return found
+
+
+def find_plan(work: Pending, device: Device, numerics: str = "strict") -> Plan:
     """The plan of this structure on this device; made if it is new."""
     key = (device, numerics, *work.key)
     plan = cache.find(key)
     if plan is None:
         check_there(work)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
-        graph = graph_of(work, outputs, [role_of(v) for v in work.leaves])
+        graph = graph_of(work, [role_of(v) for v in work.leaves])
         plan = cache.add(key, Plan(graph, device, reason, where, numerics))
     return plan
-
-
-def _distinct(values: Iterable[Value]) -> list[Value]:
-    """One value for each (node, index)."""
-    return list({(v.node, v.index): v for v in values}.values())
 
 
 def _extra(node: Node) -> Iterable[tuple[int, Any]]:
@@ -157,7 +172,10 @@ def _residuals(outputs: Sequence[Value]) -> list[Value] | None:
 
     Composites on that tape are turned into their saving form.
     """
-    stack = [v for v in outputs if v.spec.grad and not v.node.spent and not _stops(v)]
+    stack = [
+        v for v in outputs
+        if v.spec.grad and not v.node.spent and (v.leaf is None or not v.leaf.stops)
+    ]  # fmt: skip
     if not stack:
         return None
     seen = {v.node for v in stack}
@@ -183,25 +201,26 @@ def _stops(value: Value) -> bool:
 
 
 def _attach(
-    values: Sequence[Value], outputs: Sequence[Value], extra: Sequence[Value],
-    buffers: Sequence[Any],
-) -> None:  # fmt: skip
+    values: Sequence[Value], extra: Sequence[Value], work: Pending, buffers: Sequence[Any]
+) -> None:
     """Gives computed values their buffers; what no derivative needs any more is let go."""
-    found = {(v.node, v.index): b for v, b in zip(outputs, buffers, strict=True)}
+    found = dict(zip(work.outs, buffers, strict=True))
     mine: dict[Node, list[Value]] = {}
-    for v in extra:
-        node, v.buffer = v.node, found[v.node, v.index]
+    for v, slot in zip(extra, work.slots[len(values) :], strict=True):
+        node, v.buffer = v.node, found[slot]
         mine.setdefault(node, []).append(v)
         v.node = None
     for node, group in mine.items():
         node.saved = tuple(group)
-    for v in values:
-        if v.node is not None:
-            v.buffer = found[v.node, v.index]
-            if v.spec.grad and not _stops(v) and (v.node.spent or _is_flat(v.node)):
-                v.node, v.leaf = None, SPENT
-            elif not v.spec.grad or _stops(v):
-                v.node = None
+    for v, slot in zip(values, work.slots, strict=False):
+        node = v.node
+        if node is None:  # a value that was asked for twice
+            continue
+        v.buffer = found[slot]
+        if not v.spec.grad or (v.leaf is not None and v.leaf.stops):
+            v.node = None
+        elif node.spent or _is_flat(node):
+            v.node, v.leaf = None, SPENT
 
 
 def _is_flat(node: Node) -> bool:

@@ -11,8 +11,8 @@ meets one before waits until they are, and looks again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import chain
 from sys import getrefcount
 from threading import RLock
@@ -26,9 +26,6 @@ from proa.graph.node import Node, Value
 def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
     """Inside the block these buffers may be overwritten."""
     chosen = [buffers[i] for i in which]
-    if not chosen:
-        yield
-        return
     busy = RLock()
     with busy:
         for b in chosen:
@@ -40,14 +37,10 @@ def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
                 b.donated = None
 
 
-def retried(work: Callable[[], Any]) -> Any:
-    """Work that met a buffer which another thread is about to replace is done again after that."""
-    try:
-        return work()
-    except Overwritten as error:
-        with error.busy:
-            pass
-    return work()
+def wait_for(error: Overwritten) -> None:
+    """Until another thread has replaced the buffer that it was about to replace."""
+    with error.busy or nullcontext():
+        pass
 
 
 def last_reads(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, NamedTuple
 
 from proa.errors import ExecutionError, message
 from proa.graph.graph import Graph, Input, Role, Step
@@ -11,12 +12,15 @@ from proa.graph.node import SCALAR_TYPES, Node, Value, line_of
 
 
 class Pending(NamedTuple):
-    """Nodes in recording order, the leaves that they read, the key, the outputs' slots."""
+    """Nodes in recording order, the leaves that they read, the key, the first slot of each node;
+    the slots of the values asked for, and each of these slots once: the outputs."""
 
     nodes: list[Node]
     leaves: list[Value]
     key: tuple[Any, ...]
     first: dict[Node, int]
+    slots: list[int]
+    outs: list[int]
 
     def slot(self, value: Value) -> int:
         return self.first[value.node] + value.index
@@ -24,29 +28,25 @@ class Pending(NamedTuple):
 
 def reach(values: Iterable[Value]) -> list[Node]:
     """The nodes that must run for these values, in recording order. No recursion."""
-    seen: set[Node] = set()
-    stack = [v.node for v in values]
-    while stack:
-        node = stack.pop()
-        if node in seen:
-            continue
-        seen.add(node)
+    seen: set[Node] = {v.node for v in values}
+    nodes = list(seen)
+    for node in nodes:  # it grows meanwhile
         for v in node.inputs:
             if v.buffer is None and v.node is not None and v.node not in seen:
-                stack.append(v.node)
-    return sorted(seen, key=_serial)
+                seen.add(v.node)
+                nodes.append(v.node)
+    nodes.sort(key=by_serial)
+    return nodes
 
 
-def _serial(node: Node) -> int:
-    return node.serial
+by_serial: Final = attrgetter("serial")
 
 
-def pending(outputs: Sequence[Value]) -> Pending:
-    """Key and leaves of everything that `outputs` need: one pass in recording order."""
-    nodes = reach(outputs)
+def pending(values: Sequence[Value]) -> Pending:
+    """Key and leaves of everything that `values` need: one pass in recording order."""
+    nodes = reach(values)
     first: dict[Node, int] = {}
     leaf: dict[Value, int] = {}
-    leaves: list[Value] = []
     flat: list[Any] = []
     append = flat.append
     slot = 0
@@ -55,20 +55,18 @@ def pending(outputs: Sequence[Value]) -> Pending:
         for v in n.inputs:
             if v.buffer is None and v.node is not None:
                 append(first[v.node] + v.index)
-                continue
-            i = leaf.get(v)
-            if i is None:
-                leaves.append(v)
-                i = leaf[v] = -len(leaves)
-            append(i)
+            else:
+                append(leaf.setdefault(v, ~len(leaf)))
         first[n] = slot
         slot += len(n.entry.outs)
     append(None)
-    flat += [first[v.node] + v.index for v in outputs]
-    return Pending(nodes, leaves, tuple(flat), first)
+    slots = [first[v.node] + v.index for v in values]
+    outs = list(dict.fromkeys(slots))
+    flat += outs
+    return Pending(nodes, list(leaf), tuple(flat), first, slots, outs)
 
 
-def graph_of(work: Pending, outputs: Sequence[Value], roles: Sequence[Role]) -> Graph:
+def graph_of(work: Pending, roles: Sequence[Role]) -> Graph:
     """The recorded Graph: made once for each key."""
     inputs = [Input(v.spec.plain, role) for v, role in zip(work.leaves, roles, strict=True)]
     number = {v: i for i, v in enumerate(work.leaves)}
@@ -82,7 +80,7 @@ def graph_of(work: Pending, outputs: Sequence[Value], roles: Sequence[Role]) -> 
             ]
         )
         steps.append(Step(n.entry, slots, n.scope, n.where))
-    outs = tuple([shift + work.slot(v) for v in outputs])
+    outs = tuple([shift + slot for slot in work.outs])
     return Graph(tuple(inputs), tuple(steps), outs)
 
 

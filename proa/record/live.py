@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any, Final, final
 from weakref import ref
 
+from proa.errors import ProaError, message
 from proa.graph.build import set_default_sink
 from proa.graph.entry import Entry
 from proa.graph.node import Node, Value, Where
@@ -22,7 +24,7 @@ DEBUG: Final = 4
 CHECK_EVERY: Final = 1024  # handles recorded between two looks at the budget
 
 _LIBRARY: Final = str(Path(__file__).parent.parent)
-inside_table: Final[dict[CodeType, bool]] = {}
+inside_table: Final[dict[str, bool]] = {}
 _EXAMPLES: Final = str(Path(__file__).parent.parent / "examples")
 
 
@@ -168,24 +170,51 @@ def use_state(state: State) -> Iterator[State]:
         thread.state = before
 
 
-@contextmanager
-def use_mode(bits: int, on: bool) -> Iterator[None]:
-    """Sets or clears mode bits of the thread's state inside the block."""
-    state = thread.state
-    before = state.mode
-    state.mode = before | bits if on else before & ~bits
-    try:
-        yield
-    finally:
-        state.mode = before
+@final
+class use_mode:  # noqa: N801  (it is called like a function)
+    """Sets or clears mode bits of the thread's state inside the block, or inside the calls of a
+    function that it decorates. A class, because it stands in every training step."""
+
+    __slots__ = ("bits", "on", "before")
+
+    def __init__(self, bits: int, on: bool) -> None:
+        self.bits = bits
+        self.on = on
+        self.before: tuple[State, int] | None = None
+
+    def __enter__(self) -> None:
+        if self.before is not None:
+            given = "a block that has not ended"
+            raise ProaError(message("mode", given, "one for each block", "with pa.no_grad(): ..."))
+        state = thread.state
+        mode = state.mode
+        self.before = state, mode
+        state.mode = mode | self.bits if self.on else mode & ~self.bits
+
+    def __exit__(self, *error: object) -> None:
+        assert self.before is not None
+        state, mode = self.before
+        self.before = None
+        state.mode = mode
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        bits, on = self.bits, self.on
+
+        @wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with use_mode(bits, on):
+                return function(*args, **kwargs)
+
+        return inside
 
 
-def inside_library(code: CodeType) -> bool:
-    known = inside_table.get(code)
+def inside_library(file: str) -> bool:
+    """Whether code of this file is the library's. By file, for a code object is hashed at length
+    each time that it is looked up."""
+    known = inside_table.get(file)
     if known is None:
-        name = code.co_filename
-        known = name.startswith(_LIBRARY) and not name.startswith(_EXAMPLES)
-        inside_table[code] = known
+        known = file.startswith(_LIBRARY) and not file.startswith(_EXAMPLES)
+        inside_table[file] = known
     return known
 
 
@@ -195,8 +224,9 @@ def caller(depth: int = 2) -> Where:
     known = inside_table.get
     while frame is not None:
         code = frame.f_code
-        inside = known(code)
-        if not (inside_library(code) if inside is None else inside):
+        file = code.co_filename
+        inside = known(file)
+        if not (inside_library(file) if inside is None else inside):
             return code, frame.f_lasti
         frame = frame.f_back
     return None
@@ -205,6 +235,14 @@ def caller(depth: int = 2) -> Where:
 def live_handles(state: State) -> list[Any]:
     """Handles that are still held by somebody, in order of recording."""
     return [t for r in state.handles if (t := r()) is not None]
+
+
+def pending_values(state: State) -> list[Value]:
+    """What live handles hold and is not computed yet, in order of recording."""
+    return [
+        v for r in state.handles
+        if (t := r()) is not None and (v := t.value).buffer is None and v.node is not None
+    ]  # fmt: skip
 
 
 @final

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, final
 
 from proa.errors import GradientError, message
-from proa.graph.entry import Entry, intern_entry
+from proa.graph.entry import intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.node import Node, Value, line_of
-from proa.record.key import _serial
+from proa.record.key import by_serial
 from proa.record.live import SPENT, thread
 from proa.transforms.reverse import backward
 
@@ -41,12 +41,9 @@ def _walk(roots: Sequence[Value], targets: Sequence[Value] | None) -> list[Node]
             raise GradientError(message("backward", "a result differentiated before",
                                         "a tape that was not consumed",
                                         "retain_graph=True in the first call"))  # fmt: skip
-    seen: set[Node] = set()
-    stack = [v for v in roots if _continues(v, ends)]
-    while stack:
-        node = stack.pop().node
-        if node in seen:
-            continue
+    seen: set[Node] = {v.node for v in roots if _continues(v, ends)}
+    nodes = list(seen)
+    for node in nodes:  # it grows meanwhile
         if node.spent:
             raise GradientError(
                 message(
@@ -55,9 +52,11 @@ def _walk(roots: Sequence[Value], targets: Sequence[Value] | None) -> list[Node]
                     "a tape that was not consumed", "retain_graph=True in the first call",
                 )
             )  # fmt: skip
-        seen.add(node)
-        stack += [v for v in node.inputs if v.node not in seen and _continues(v, ends)]
-    nodes = sorted(seen, key=_serial)
+        for v in node.inputs:
+            if v.spec.grad and v.node not in seen and _continues(v, ends):
+                seen.add(v.node)
+                nodes.append(v.node)
+    nodes.sort(key=by_serial)
     return nodes if ends is None else _between(nodes, ends)
 
 
@@ -93,7 +92,7 @@ def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[
     for n in nodes:
         append(n.entry)
         for v in n.inputs:
-            start = first.get(v.node) if v.spec.grad else None
+            start = first.get(v.node) if v.node is not None and v.spec.grad else None
             if start is None or (v.leaf is not None and v.leaf.stops):
                 append(leaf.setdefault(v, ~len(leaf)))
             else:
@@ -108,22 +107,25 @@ def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[
             made[first[v.node] + v.index] = v
         else:
             append(leaf.setdefault(v, ~len(leaf)))
-    flat += [v.spec.plain for v in leaf]
+    leaves = list(leaf)
+    flat += [v.spec.plain for v in leaves]
     graph = _FOUND.get(key := tuple(flat))
     if graph is None:
-        graph = _make(nodes, list(leaf), flat, len(roots))
+        graph = _make(nodes, leaves, flat, len(roots))
         if len(_FOUND) >= _LIMIT:
             _FOUND.clear()
         _FOUND[key] = graph
-    return list(leaf), [*leaf, *_filled(nodes, first, made)], graph
+    return leaves, [*leaves, *_filled(first, made)], graph
 
 
-def _filled(nodes: list[Node], first: dict[Node, int], made: list[Value | None]) -> list[Value]:
-    """Results that nothing on the tape reads get a value of their own."""
-    for n in nodes:
-        for i, of in enumerate(n.entry.outs):
-            if made[first[n] + i] is None:
-                made[first[n] + i] = Value(n, i, of)
+def _filled(first: dict[Node, int], made: list[Value | None]) -> list[Value]:
+    """Results that nothing on the tape reads get a value of their own. A node is on the tape
+    because one of its results is read: one that has no other needs no look."""
+    for n, start in first.items():
+        if not n.entry.single:
+            for i, of in enumerate(n.entry.outs, start):
+                if made[i] is None:
+                    made[i] = Value(n, i - start, of)
     return made  # type: ignore[return-value]
 
 
@@ -141,21 +143,12 @@ def _make(nodes: list[Node], leaves: list[Value], flat: list[Any], roots: int) -
     return Graph(inputs, steps, slots(roots))
 
 
-def record_backward(
-    tape: Tape, cts: Sequence[Value], targets: Sequence[Value]
-) -> list[Value | None]:
-    """The cotangents of `targets`, recorded as one operation: values without handles."""
-    number = {v: i for i, v in enumerate(tape.inputs)}
-    known = [v for v in targets if v in number]
-    if not known:
-        return [None] * len(targets)
-    wanted = tuple([number[v] for v in known])
+def record_backward(tape: Tape, cts: Sequence[Value], wanted: tuple[int, ...]) -> Sequence[Value]:
+    """The cotangents of some inputs of the tape, recorded as one operation: values without
+    handles."""
+    if not wanted:
+        return ()
     operands = (*tape.values, *cts)
-    entry = _entry(tape.graph, wanted, operands)
-    found = dict(zip(known, thread.state.record(entry, operands), strict=True))
-    return [found.get(v) for v in targets]
-
-
-def _entry(graph: Graph, wanted: tuple[int, ...], operands: Sequence[Value]) -> Entry:
     specs = tuple([v.spec for v in operands])
-    return intern_entry(backward.table, backward, (graph, wanted), specs)
+    entry = intern_entry(backward.table, backward, (tape.graph, wanted), specs)
+    return thread.state.record(entry, operands)

@@ -29,12 +29,24 @@ def device() -> Device:
 
 
 @final
+class _Found:
+    """The device of every buffer, found out once: from then on it is an attribute of the class,
+    which a dispatch reads for each of its inputs."""
+
+    def __get__(self, buffer: Any, owner: Any) -> Device:
+        owner.device = found = device()
+        return found
+
+
+@final
 class CpuBuffer:
     """A read-only array in C order, and where it lies. While `donated` is set a result may take
     its memory. `copy`: how it would be packed for products of few rows, and after some such uses
     (`uses`) its packed copy, which lives as long as the buffer."""
 
     __slots__ = ("array", "spec", "address", "exported", "donated", "copy", "uses")
+
+    device: Any = _Found()
 
     def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
         self.array = array
@@ -74,10 +86,6 @@ class CpuBuffer:
         ))  # fmt: skip
         error.busy = self.address
         return error
-
-    @property
-    def device(self) -> Device:
-        return device()
 
     @property
     def nbytes(self) -> int:

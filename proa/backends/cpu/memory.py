@@ -18,6 +18,9 @@ LARGE: Final = 256 << 10  # what is smaller comes from the system, quicker than 
 GRAIN: Final = 64 << 10
 KEPT_BYTES: Final = 1 << 30
 
+_shared: Final = c_char.from_buffer
+_UNLIKE_C: Final = (TypeError, ValueError, BufferError)
+
 
 @final
 class Pool:
@@ -112,8 +115,11 @@ class Piece:
 def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]:
     """An array in C order that owns its memory, and its address."""
     if nbytes < LARGE:
-        array = np.empty(shape, dtype)
-        return array, address_of(array)
+        array: Any = np.empty(shape, dtype)
+        try:  # as in `address_of`; a step asks for dozens
+            return array, addressof(_shared(array))
+        except _UNLIKE_C:
+            return array, address_of(array)
     piece = Piece(nbytes)
     return np.asarray(piece).view(dtype).reshape(shape), piece.address
 
@@ -139,7 +145,7 @@ def address_of(array: Any) -> int:
     """Where an array lies; the quick way needs one that is writable, not empty, and of a dtype
     that Python knows."""
     try:
-        return addressof(c_char.from_buffer(array))
-    except (TypeError, ValueError, BufferError):
+        return addressof(_shared(array))
+    except _UNLIKE_C:
         found: int = array.__array_interface__["data"][0]
         return found

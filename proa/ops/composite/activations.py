@@ -21,7 +21,7 @@ from proa.ops.composite.common import (
 )
 from proa.ops.expand import composite
 from proa.ops.functions import erf, exp, expm1, log1p, tanh
-from proa.ops.primitive import NUMERIC, apply, value_of
+from proa.ops.primitive import NUMERIC, apply, checked_once, value_of
 
 SQRT_HALF: Final = 0.7071067811865476
 SQRT_TWO_OVER_PI: Final = 0.7978845608028654
@@ -35,6 +35,7 @@ _relu = composite(
 )  # fmt: skip
 
 
+@checked_once(_relu)
 def relu(x: Any) -> Any:
     """max(x, 0); NaN of NaN. The derivative at 0 is 0. x: any shape, a float or integer dtype.
 

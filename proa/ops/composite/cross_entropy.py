@@ -34,7 +34,7 @@ from proa.ops.families.movement import all_batched
 from proa.ops.functions import log, not_
 from proa.ops.indexing import gather, take_along
 from proa.ops.moves import broadcast_to, expand_dims, reshape
-from proa.ops.primitive import INT, apply, as_number, cast_to, number_of, value_of
+from proa.ops.primitive import INT, apply, as_number, cast_to, checked_once, number_of, value_of
 from proa.ops.reductions import spread, sum_
 from proa.shapes import as_int
 
@@ -186,6 +186,7 @@ _cross_entropy_probabilities = composite(
 )  # fmt: skip
 
 
+@checked_once(_cross_entropy)
 def cross_entropy(
     logits: Any, target: Any, weight: Any = None, ignore_index: int = -100,
     reduction: str = "mean", label_smoothing: Any = 0.0,

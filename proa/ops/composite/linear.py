@@ -11,7 +11,7 @@ from proa.ops.contraction import LETTERS, dot
 from proa.ops.expand import composite
 from proa.ops.movement import permute
 from proa.ops.moves import reshape
-from proa.ops.primitive import apply, promoted, value_of
+from proa.ops.primitive import apply, checked_once, promoted, value_of
 from proa.ops.reductions import sum_
 from proa.shapes import as_axis, as_int, broadcast_shapes
 
@@ -36,6 +36,7 @@ _linear = composite(
 )  # fmt: skip
 
 
+@checked_once(_linear)
 def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     """x weight^T + bias, added before the one rounding.
 
