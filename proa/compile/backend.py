@@ -65,7 +65,8 @@ class Backend(Protocol):
     """A kind of device.
 
     A compiler that can show its work has two things more: `passes`, the names of its passes in
-    order, and `shown(name, program)`, the text of what one gives.
+    order, and `shown(name, program)`, the text of what one gives. One for which operations cost
+    nothing inside of what reads them has `folds(entry)`.
     """
 
     name: str

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, final
+from typing import Any, Final, final
 
 import numpy as np
 
 from proa.backends.cpu import pipeline
-from proa.backends.cpu.claims import claimed
+from proa.backends.cpu.claims import claimed, generated
 from proa.backends.cpu.executable import CpuExecutable
-from proa.backends.cpu.memory import address_of
+from proa.backends.cpu.memory import LARGE, address_of, allocate
 from proa.backends.cpu.target import target
 from proa.compile.backend import API, Device
 from proa.compile.program import Program
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
+
+FOLDED: Final = frozenset({"broadcast", "reshape"})
 
 
 @cache
@@ -67,6 +69,11 @@ class CpuBackend:
         """All that has a meaning: what is not compiled is a host call. A few composites."""
         return entry.primitive.meaning is not None or claimed(entry)
 
+    def folds(self, entry: Entry) -> bool:
+        """What only changes how memory is addressed, or is made of positions: in memory of its own
+        it may be far larger than what it is made of."""
+        return entry.primitive.name in FOLDED or generated(entry)
+
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)
 
@@ -75,4 +82,8 @@ class CpuBackend:
         return pipeline.passed(name, program)
 
     def put(self, array: Any, spec: Spec, device: Device) -> CpuBuffer:
-        return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)
+        if spec.nbytes < LARGE:
+            return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)
+        held, address = allocate(spec.shape, spec.dtype.numpy, spec.nbytes)
+        held[...] = array
+        return CpuBuffer(held, spec, address)
