@@ -67,26 +67,41 @@ class OneByOne:
         slots = list(buffers)
         slots += [self.backend.put(c.array, c.spec, device) for c in graph.constants]
         slots += [None] * (len(graph.slot_specs()) - len(slots))
+        self._prepare()
         for at, piece in self.pieces:
             run, given = self._found(piece), [slots[s] for s in piece.slots]
-            made = run(given) if by is None else by.run(run, together(piece, device), given)
+            made = run(given) if by is None else by.run(run, alone(piece, device), given)
             slots[at : at + len(made)] = made
             for s in piece.frees:
                 slots[s] = None
         counts.single_operations += len(graph.steps)
         return [slots[o] for o in graph.outputs]
 
+    def _prepare(self) -> None:
+        """What has no executable yet gets one together with all others, where a backend can."""
+        together = getattr(self.backend, "compile_all", None)
+        if together is None:
+            return
+        wanted = [(p.steps[-1].entry, self._key(p), p) for _, p in self.pieces]
+        missing = {(entry, key): piece for entry, key, piece in wanted if key not in entry.memo}
+        programs = [alone(piece, self.program.device) for piece in missing.values()]
+        made = timed("compile", together, programs) if programs else []
+        for (entry, key), run in zip(missing, made, strict=True):
+            entry.memo[key] = run
+
+    def _key(self, piece: Piece) -> tuple[Any, ...]:
+        steps, name, device = piece.steps, self.backend.name, self.program.device
+        if len(steps) == 1:
+            return name, device
+        return name, device, tuple([(s.entry, s.slots) for s in steps])
+
     def _found(self, piece: Piece) -> Any:
         """The executable of a piece, kept with its entry; the line is of its first use."""
-        name, device = self.backend.name, self.program.device
-        key: tuple[Any, ...] = name, device
-        if len(piece.steps) > 1:
-            key = name, device, tuple([(s.entry, s.slots) for s in piece.steps])
 
         def make(entry: Entry) -> Any:
-            return timed("compile", self.backend.compile, together(piece, device))
+            return timed("compile", self.backend.compile, alone(piece, self.program.device))
 
-        return piece.steps[-1].entry.once(key, make)
+        return piece.steps[-1].entry.once(self._key(piece), make)
 
 
 def _pieces(program: Program, folds: Callable[[Entry], bool]) -> list[tuple[int, Piece]]:
@@ -128,7 +143,7 @@ def _piece(folded: list[tuple[int, Step]], last: Step) -> Piece:
     return Piece(tuple(moved), tuple(outer), ())
 
 
-def together(piece: Piece, device: Device) -> Program:
+def alone(piece: Piece, device: Device) -> Program:
     """A piece as a program of its own."""
     count = len(piece.slots)
     specs: dict[int, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Final, final
 
@@ -76,6 +77,9 @@ class CpuBackend:
 
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)
+
+    def compile_all(self, programs: Sequence[Program]) -> list[CpuExecutable]:
+        return pipeline.compiled_all(programs, CpuBuffer)
 
     def shown(self, name: str, program: Program) -> str:
         """What one of the passes gives for a program, as text."""
