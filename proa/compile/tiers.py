@@ -15,7 +15,6 @@ from proa.compile.watch import Watcher, timed
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Input, Role, Step
 
-
 MOST_FOLDED: Final = 8  # steps inside of another
 
 

@@ -38,8 +38,8 @@ class _Order:
                 self.needs[number] = found
                 found = {number}
             of_slot += [found] * len(step.entry.outs)
-        # Places in a line in which each unit is behind all that it needs. Behind a place, and before
-        # every other that is behind it, lie those that begin with it.
+        # In a line in which each unit is behind all that it needs. Places that begin with another
+        # lie right behind it, before all others.
         self.place: dict[int, tuple[int, ...]] = {n: (i,) for i, n in enumerate(self.needs)}
 
     def find(self, number: int) -> int:

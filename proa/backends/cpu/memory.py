@@ -23,6 +23,7 @@ GRAIN: Final = 64 << 10
 HUGE: Final = 2 << 20
 CHUNK: Final = 32 << 20  # what the system is asked for at least
 KEPT_BYTES: Final = 1 << 30
+FAILED: Final = c_void_p(-1).value  # an address that is none
 
 
 @final
@@ -46,8 +47,9 @@ class Pool:
         with self.lock:
             rows = self.waiting.get(size)
             if rows:
+                begin = rows.pop()
                 self.bytes -= size
-                return rows.pop()
+                return begin
             self._join()
             return self._cut(size) or self._mapped(size)
 
@@ -66,11 +68,12 @@ class Pool:
     def _join(self) -> None:
         """What waits becomes ranges."""
         for size in list(self.waiting):
-            rows = self.waiting[size]
+            rows = self.waiting.get(size, [])
             while rows:
                 begin = rows.pop()
                 self._put(begin, begin + size)
-            self.waiting.pop(size, None)
+            if not rows:
+                self.waiting.pop(size, None)
 
     def _put(self, begin: int, end: int) -> None:
         """One more range, joined with those beside it."""
@@ -92,15 +95,18 @@ class Pool:
 
     def _cut(self, size: int) -> int:
         """From the smallest range that holds so much; 0 if none does."""
-        fitting = [(end - begin, begin) for begin, end in self.ends.items() if end - begin >= size]
-        if not fitting:
-            return 0
-        held, begin = min(fitting)
-        self._claim(begin, begin + held)
-        self.bytes -= size
-        if held > size:
-            self._put(begin + size, begin + held)
-        return begin
+        while fitting := [row for row in self._ranges() if row[0] >= size]:
+            held, begin = min(fitting)
+            if self._claim(begin, begin + held):
+                self.bytes -= size
+                if held > size:
+                    self._put(begin + size, begin + held)
+                return begin
+        return 0
+
+    def _ranges(self) -> list[tuple[int, int]]:
+        """Bytes and begin of each range."""
+        return [(end - begin, begin) for begin, end in list(self.ends.items())]
 
     def _mapped(self, size: int) -> int:
         """From fresh memory; for much of it goes as much that is kept, but lies in pieces, and if
@@ -121,11 +127,12 @@ class Pool:
     def _shrink(self, kept: int) -> None:
         """Gives ranges to the system, the largest first, until no more than so much is kept."""
         self._join()
-        while self.bytes > kept and self.ends:
-            held, begin = max((end - begin, begin) for begin, end in self.ends.items())
+        while self.bytes > kept and (ranges := self._ranges()):
+            held, begin = max(ranges)
             end = begin + held
             cut = max(begin, (end - self.bytes + kept) // HUGE * HUGE)
-            self._claim(begin, end)
+            if not self._claim(begin, end):
+                continue
             self.bytes -= end - cut
             if cut > begin:
                 self._put(begin, cut)
@@ -158,9 +165,6 @@ def _map(nbytes: int) -> int:
     if hasattr(mmap, "MADV_HUGEPAGE"):
         advise(begin, nbytes, mmap.MADV_HUGEPAGE)
     return int(begin)
-
-
-FAILED: Final = (1 << 8 * 8) - 1  # what mmap gives then
 
 
 def rounded(nbytes: int) -> int:
