@@ -20,11 +20,12 @@ from proa.backends.cpu import cache as disk
 from proa.backends.cpu import target as targets
 from proa.backends.cpu.claims import RULES, claimed
 from proa.backends.cpu.draft import segments
-from proa.backends.cpu.engine import Engine, counts, emitted, engine, generator
+from proa.backends.cpu.engine import Engine, counts, engine
 from proa.backends.cpu.fuse import fuse
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.memory import pool
 from proa.backends.cpu.nest import nest
+from proa.backends.cpu.objects import emitted, generator
 from proa.compile.find import backend
 from proa.compile.stages import lower
 from proa.compile.tiers import OneByOne

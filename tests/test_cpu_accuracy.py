@@ -20,7 +20,7 @@ import pytest
 from proa import dtypes
 from proa.backends.cpu import claims
 from proa.backends.cpu import target as targets
-from proa.backends.cpu.engine import generator
+from proa.backends.cpu.objects import generator
 from proa.backends.cpu.vector import Body, Vector
 from proa.compile.find import backend
 from proa.compile.stages import lower

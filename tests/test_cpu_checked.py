@@ -17,9 +17,10 @@ import pytest
 import proa as pa
 from proa import dtypes
 from proa.backends.cpu import checked
-from proa.backends.cpu.engine import Engine, emitted, engine, generator
+from proa.backends.cpu.engine import Engine, engine
 from proa.backends.cpu.kernel import Call, entered
 from proa.backends.cpu.memory import address_of
+from proa.backends.cpu.objects import emitted, generator
 from proa.backends.cpu.product_row import Row
 from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import find, foreign

@@ -66,7 +66,9 @@ class Backend(Protocol):
     """A kind of device.
 
     A compiler that can show its work has two things more: `passes`, the names of its passes in
-    order, and `shown(name, program)`, the text of what one gives.
+    order, and `shown(name, program)`, the text of what one gives. One for which operations cost
+    nothing inside of what reads them has `folds(entry)`. One that
+    compiles many Programs sooner together than one by one has `compile_all(programs)`.
     """
 
     name: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from sys import getrefcount
 from typing import Any, Final, final
@@ -9,9 +10,9 @@ from typing import Any, Final, final
 import numpy as np
 
 from proa.backends.cpu import pipeline
-from proa.backends.cpu.claims import claimed
+from proa.backends.cpu.claims import claimed, generated
 from proa.backends.cpu.executable import CpuExecutable
-from proa.backends.cpu.memory import Piece, address_of
+from proa.backends.cpu.memory import LARGE, Piece, address_of, allocate
 from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
 from proa.compile.backend import API, Device
@@ -21,6 +22,7 @@ from proa.graph.entry import Entry
 from proa.graph.spec import Spec
 
 PACKED_AT: Final = 8  # the use of a buffer at which it is packed: packing takes as long as so many
+FOLDED: Final = frozenset({"broadcast", "reshape"})
 
 
 @cache
@@ -130,12 +132,24 @@ class CpuBackend:
         """All that has a meaning: what is not compiled is a host call. A few composites."""
         return entry.primitive.meaning is not None or claimed(entry)
 
+    def folds(self, entry: Entry) -> bool:
+        """What only changes how memory is addressed, or is made of positions: in memory of its own
+        it may be far larger than what it is made of."""
+        return entry.primitive.name in FOLDED or generated(entry)
+
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)
+
+    def compile_all(self, programs: Sequence[Program]) -> list[CpuExecutable]:
+        return pipeline.compiled_all(programs, CpuBuffer)
 
     def shown(self, name: str, program: Program) -> str:
         """What one of the passes gives for a program, as text."""
         return pipeline.passed(name, program)
 
     def put(self, array: Any, spec: Spec, device: Device) -> CpuBuffer:
-        return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)
+        if spec.nbytes < LARGE:
+            return CpuBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)
+        held, address = allocate(spec.shape, spec.dtype.numpy, spec.nbytes)
+        held[...] = array
+        return CpuBuffer(held, spec, address)

@@ -8,6 +8,7 @@ axes of size 1, are seen through and are no units.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, final
 
 from proa.backends.cpu.claims import claimed, generated
@@ -106,17 +107,18 @@ class Draft:
         number = self.unit_of.get(maker) if maker is not None else None
         return self.units[number] if number is not None else None
 
-    def readers_of(self, slot: int) -> list[int]:
+    def readers_of(self, slot: int) -> Iterator[int]:
         """Steps that read a slot, views seen through; -1 for a result of the program."""
-        found, stack = [], [slot]
+        stack = [slot]
         while stack:
             one = stack.pop()
             if one in self.outputs:
-                found.append(-1)
+                yield -1
             for step in self.readers[one]:
-                is_seen = self.is_view(step) and step not in self.unit_of
-                (stack if is_seen else found).append(self.first[step] if is_seen else step)
-        return found
+                if self.is_view(step) and step not in self.unit_of:
+                    stack.append(self.first[step])
+                else:
+                    yield step
 
     def is_shared(self, unit: Unit, slot: int) -> bool:
         """Whether a member's result is read by anything but its unit."""
@@ -183,7 +185,11 @@ def _map_of(entry: Entry) -> Map | None:
 
 def operand_maps(draft: Draft, step: int) -> list[Map]:
     """For each operand: of each axis that a step runs over the operand's, or None."""
-    entry = draft.entry(step)
+    found: list[Map] = draft.entry(step).once("operand maps", _operand_maps)
+    return found
+
+
+def _operand_maps(entry: Entry) -> list[Map]:
     if is_reduction(entry):
         return [tuple(range(entry.ins[0].ndim))]
     shape, found = entry.outs[0].shape, []

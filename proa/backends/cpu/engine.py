@@ -6,18 +6,16 @@ import ctypes
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, final
 
 from proa.backends.cpu import cache, checked
 from proa.backends.cpu.kernel import Kernel
+from proa.backends.cpu.objects import SYMBOL, emitted, generator, together
 from proa.backends.cpu.relaxed import Relaxed
 from proa.backends.cpu.target import Target, binding, target
 from proa.config import config
-
-SYMBOL: Final = "kernel"
-
 
 CONTROL: Final = 0x1F80  # round to nearest, denormals kept, exceptions masked
 
@@ -38,18 +36,11 @@ class Counts:
 counts: Final = Counts()
 
 
-def generator(machine: Target) -> Any:
-    """LLVM's code generator for a machine, this one or another."""
-    llvm = binding()
-    return llvm.Target.from_triple(machine.triple).create_target_machine(
-        cpu=machine.cpu, features=machine.features, opt=2, reloc="pic", codemodel="default"
-    )
-
-
-def emitted(kernel: Kernel, machine: Target, code: Any) -> bytes:
-    """The object code of a kernel."""
-    object_: bytes = code.emit_object(binding().parse_assembly(kernel.ir(SYMBOL, machine)))
-    return object_
+def variant(kernel: Kernel, numerics: str) -> Kernel:
+    """The form of a kernel that is asked for."""
+    if numerics == "fast":
+        kernel = Relaxed(kernel)
+    return checked.Checked(kernel) if config.cpu_checked else kernel
 
 
 @final
@@ -71,16 +62,15 @@ class Engine:
         self.modes = self._control()
 
     def find(self, kernel: Kernel, numerics: str = "strict") -> int:
-        if numerics == "fast":
-            kernel = Relaxed(kernel)
-        if config.cpu_checked:
-            kernel = checked.Checked(kernel)
+        kernel = variant(kernel, numerics)
         found = self.table.get(kernel.key)
         if found is None:
             with self.lock:
                 found = self.table.get(kernel.key)
                 if found is None:
-                    found = self.table[kernel.key] = self._make(kernel)
+                    found = self.table[kernel.key] = self._make(
+                        kernel, cache.load(self._name(kernel))
+                    )
         return found
 
     def _control(self) -> tuple[Callable[[], int], Callable[[int], None]] | None:
@@ -108,27 +98,39 @@ class Engine:
         finally:
             leave(theirs)
 
-    def _make(self, kernel: Kernel) -> int:
+    def prepare(self, kernels: Iterable[Kernel], numerics: str = "strict") -> None:
+        """Finds all of them; what LLVM must make is made by several threads at once."""
+        kernels = [variant(k, numerics) for k in kernels]
+        with self.lock:
+            missing = {k.key: k for k in kernels if k.key not in self.table}
+            found = {key: cache.load(self._name(k)) for key, k in missing.items()}
+            wanted = [k for key, k in missing.items() if found[key] is None]
+            start = time.perf_counter()
+            made = together(wanted, self.machine, self.code) if len(wanted) > 1 else {}
+            counts.emit_seconds += time.perf_counter() - start
+            for key, kernel in missing.items():
+                self.table[key] = self._make(kernel, found[key], made.get(key))
+
+    def _name(self, kernel: Kernel) -> str:
         machine = self.machine
-        name = cache.name_of(
+        return cache.name_of(
             kernel.key, machine.triple, machine.cpu, machine.features, self.version
         )
-        object_ = cache.load(name)
+
+    def _make(self, kernel: Kernel, stored: bytes | None, made: bytes | None = None) -> int:
+        """A kernel's address; its object is the disk's, or made already, or made now."""
+        object_ = stored or made
         if object_ is None:
-            object_ = self.emitted(kernel)
-            cache.save(name, object_)
+            start = time.perf_counter()
+            object_ = emitted(kernel, self.machine, self.code)
+            counts.emit_seconds += time.perf_counter() - start
+        if stored is None:
+            counts.objects_emitted += 1
+            cache.save(self._name(kernel), object_)
         else:
             counts.objects_loaded += 1
         counts.kernels += 1
         return self._linked(object_)
-
-    def emitted(self, kernel: Kernel) -> bytes:
-        """The object code of a kernel, made by LLVM."""
-        start = time.perf_counter()
-        object_ = emitted(kernel, self.machine, self.code)
-        counts.objects_emitted += 1
-        counts.emit_seconds += time.perf_counter() - start
-        return object_
 
     def assembly(self, kernel: Kernel) -> str:
         module = binding().parse_assembly(kernel.ir(SYMBOL, self.machine))

@@ -38,8 +38,9 @@ class _Order:
                 self.needs[number] = found
                 found = {number}
             of_slot += [found] * len(step.entry.outs)
-        self.line = list(self.needs)  # each behind all that it needs
-        self.place = {n: i for i, n in enumerate(self.line)}
+        # In a line in which each unit is behind all that it needs. Places that begin with another
+        # lie right behind it, before all others.
+        self.place: dict[int, tuple[int, ...]] = {n: (i,) for i, n in enumerate(self.needs)}
 
     def find(self, number: int) -> int:
         """The unit that one has become part of."""
@@ -73,13 +74,11 @@ class _Order:
     def unite(self, a: int, b: int) -> None:
         """b becomes part of a, at the earlier place of the two, behind all that they need."""
         early, late = sorted((a, b), key=self.place.__getitem__)
-        before = self._between(early, late) or set()
-        start, stop = self.place[early], self.place[late] + 1
-        rest = [n for n in self.line[start:stop] if n not in (a, b)]
-        moved = [n for n in rest if n in before]
-        self.line[start:stop] = [*moved, a, *[n for n in rest if n not in before], b]
-        for i in range(start, stop):
-            self.place[self.line[i]] = i
+        start = self.place[early]
+        moved = sorted(self._between(early, late) or (), key=self.place.__getitem__)
+        del self.place[b]
+        for i, n in enumerate([*moved, a]):
+            self.place[n] = (*start, i) if moved else start
         self.needs[a] |= self.needs.pop(b)
         self.became[b] = a
 
@@ -310,7 +309,7 @@ def _is_cheap(draft: Draft, producer: Unit, consumer: Unit, through: Map) -> boo
     if producer.cost > (CHEAP if varies else HOISTED):
         return False
     mine = {*producer.steps, *consumer.steps}
-    return all(mine.issuperset(draft.readers_of(slot)) for slot in producer.members)
+    return all(step in mine for slot in producer.members for step in draft.readers_of(slot))
 
 
 def _operand_count(draft: Draft, producer: Unit, consumer: Unit) -> int:

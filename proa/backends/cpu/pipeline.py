@@ -14,7 +14,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from proa.backends.cpu.again import again
@@ -22,7 +22,7 @@ from proa.backends.cpu.draft import segments
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.fuse import fuse
-from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.nest import Nests, nest
 from proa.backends.numpy.backend import guard
 from proa.compile.program import Program
@@ -36,17 +36,18 @@ def ir(nests: Nests) -> Nests:
 
 def objects(nests: Nests) -> Nests:
     """Every kernel is there when the program is."""
-    numerics = nests.draft.program.numerics
-    for action in nests.actions:
-        if type(action) is Call and action.tiles:
-            engine().find(action.kernel, numerics)
-    for kernel in nests.beside:
-        engine().find(kernel, numerics)
+    engine().prepare(_kernels(nests), nests.draft.program.numerics)
     return nests
 
 
+def _kernels(nests: Nests) -> list[Kernel]:
+    called = [a.kernel for a in nests.actions if type(a) is Call and a.tiles]
+    return [*called, *nests.beside]
+
+
 LARGE: Final = 1 << 28  # bytes; whether such a result fits is asked before it is planned
-PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
+Pass = tuple[str, Callable[[Any], Any]]
+PASSES: Final[list[Pass]] = [
     ("segments", segments), ("fuse", fuse), ("again", again), ("nest", nest), ("ir", ir),
     ("object", objects),
 ]  # fmt: skip
@@ -54,26 +55,37 @@ PASSES: Final[list[tuple[str, Callable[[Any], Any]]]] = [
 
 def compiled(program: Program, buffer: Any) -> CpuExecutable:
     """All passes in order; what no machine can hold is refused before any."""
+    return CpuExecutable(_passed(program, PASSES), buffer)
+
+
+def compiled_all(programs: Sequence[Program], buffer: Any) -> list[CpuExecutable]:
+    """The same for each of many; their kernels are made together."""
+    found = [_passed(program, PASSES[:-1]) for program in programs]
+    engine().prepare([k for nests in found for k in _kernels(nests)])
+    return [CpuExecutable(nests, buffer) for nests in found]
+
+
+def _passed(program: Program, passes: Sequence[Pass]) -> Any:
     largest = max([s.nbytes for s in program.graph.slot_specs()], default=0)
     if largest > LARGE:
         guard(largest, program)
-    for name, state in states(program):
+    for name, state in states(program, passes):
         if name in config.show:
             print(f"# {name}\n{shown(name, state)}")
-    return CpuExecutable(state, buffer)
+    return state
 
 
-def states(program: Program) -> Iterator[tuple[str, Any]]:
+def states(program: Program, passes: Sequence[Pass]) -> Iterator[tuple[str, Any]]:
     """What each pass gives, by its name."""
     state: Any = program
-    for name, one in PASSES:
+    for name, one in passes:
         state = one(state)
         yield name, state
 
 
 def passed(name: str, program: Program) -> str:
     """What a pass gives for a program, as text."""
-    state = next(state for one, state in states(program) if one == name)
+    state = next(state for one, state in states(program, PASSES) if one == name)
     return shown(name, state)
 
 

@@ -40,6 +40,7 @@ class Pair(NamedTuple):
             rows = [columns_from(code, p, group.index, mine, str(step)) for p in (a, b)]
             with code.loop(str(BLOCK), shape.lanes, [(wide, "zeroinitializer")]) as some:
                 shift = code.mul(some.index, dtype.itemsize)
+                shift = code.set(f"freeze i64 {shift}")  # one address of 32 at once: LLVM would ask
                 found = [[loaded(code, dtype, code.at(r, shift), "") for r in of] for of in rows]
                 pairs = zip(*[transposed(code, kind, of) for of in found], strict=True)
                 for x, y in pairs:

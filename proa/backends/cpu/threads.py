@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 from proa.backends.cpu import cache
-from proa.backends.cpu.engine import generator
+from proa.backends.cpu.objects import generator
 from proa.backends.cpu.target import Target, binding, cores, target
 from proa.backends.cpu.walk import MOST, POOL, can_share
 from proa.backends.cpu.workers import module
