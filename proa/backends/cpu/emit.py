@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from proa.backends.cpu.access import Access
+from proa.backends.cpu.ahead import fetched
 from proa.backends.cpu.claims import (
     applied,
     memory_type,
@@ -73,6 +74,8 @@ class _Emitter:
         self.still: dict[int, Vector] = {}
         self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
         self.steps: list[str] = []
+        self.ahead = fetched(kernel)
+        self.near = machine.l2_bytes // (4 * len(self.memory))  # of a row: farther is too early
 
     @property
     def lanes(self) -> int:
@@ -108,10 +111,12 @@ class _Emitter:
         starts = walk.begin(first)
         if self.kernel.across:
             self._fill(walk, starts)
+        self._far(walk)
         some = body.set(f"icmp slt i64 {first}, {last}")
         body.line(f"  br i1 {some}, label %row, label %end.tile")
         before = body.here
         walk.rows(first, starts, before)
+        self._next()
         self._still()
         for phase in range(self.kernel.analysis.phases):
             self._phase(phase)
@@ -162,6 +167,40 @@ class _Emitter:
             body.line(f"  %lane{k}.next = add i64 %lane{k}, 1")
             body.line(f"  br label %fill{k}")
             body.label(f"fill{k}.end")
+
+    # What is fetched ahead.
+
+    def _far(self, walk: Odometer) -> None:
+        """How far the next row lies in each memory."""
+        wanted = [a.memory for ahead in self.ahead for a in ahead if a.is_next]
+        if wanted:
+            _, strides = walk.axis("0")
+            for k in wanted:
+                self.body.line(f"  %far{k} = add i64 {strides[k]}, 0")
+
+    def _next(self) -> None:
+        """Where each phase begins to fetch. Of a row too long to stay in the cache: what it reads
+        itself, which is there."""
+        body = self.body
+        for p, ahead in enumerate(self.ahead):
+            for k, is_next in ahead:
+                at = f"%at{k}"
+                if is_next:
+                    at = body.set(f"getelementptr i8, ptr {at}, i64 %far{k}")
+                near = body.set(f"icmp slt i64 %end, {self.near // self.memory[k].itemsize}")
+                body.line(f"  %ahead{p}.{k} = select i1 {near}, ptr {at}, ptr %counters")
+
+    def _fetch(self, phase: int, positions: list[str]) -> None:
+        body = self.body
+        for k, _ in self.ahead[phase]:
+            kind, step = memory_type(self.memory[k]), max(1, 64 // (self.memory[k].itemsize * self.lanes))
+            for position in positions[::step]:
+                at = body.set(f"getelementptr {kind}, ptr %ahead{phase}.{k}, i64 {position}")
+                body.declared["llvm.prefetch.p0"] = (
+                    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
+                )
+                write = int(k >= self.count)
+                body.line(f"  call void @llvm.prefetch.p0(ptr {at}, i32 {write}, i32 2, i32 1)")
 
     # Loads and stores.
 
@@ -315,6 +354,7 @@ class _Emitter:
         positions = [f"%i{p}"] + [
             body.set(f"add i64 %i{p}, {u * self.lanes}") for u in range(1, self.group)
         ]
+        self._fetch(p, positions)
         values = self._compute(p, positions, [""] * self.group)
         added = [
             self._added(number, entry, names, values, self.group, [])

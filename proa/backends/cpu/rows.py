@@ -362,6 +362,7 @@ def _called(
     kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], walk: _Walk,
     steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
+    axes = axes or [(1, [0] * len(steps))]  # there is a stride to the next row
     table = [len(axes), *walk, *steps[: len(operands)]]
     for m, strides in axes:
         table += [m, *strides]
