@@ -22,7 +22,7 @@ from proa.backends.cpu.claims import (
 )
 from proa.backends.cpu.kernel import BLOCK, LANES, entered, lane_dtype
 from proa.backends.cpu.odometer import Odometer
-from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, taken
+from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, lengthened, taken
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Body, Vector, select
 from proa.dtypes import Dtype
@@ -73,6 +73,10 @@ class _Emitter:
         self.memory += [kernel.result_dtype(r) for r, _ in kernel.results]
         self.still: dict[int, Vector] = {}
         self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
+        self.stored = {
+            r: self.count + i for i, (r, pattern) in enumerate(kernel.results)
+            if pattern == "u" and memory_type(kernel.dtype(r)) == register_type(kernel.dtype(r))
+        }  # fmt: skip
         self.steps: list[str] = []
         self.ahead = fetched(kernel)
         self.near = machine.l2_bytes // (4 * len(self.memory))  # of a row: farther is too early
@@ -281,13 +285,13 @@ class _Emitter:
                 if number < self.count:
                     values[number] = self._load(number, positions, masks)
                 else:
-                    values[number] = self._again(number, positions)
+                    values[number] = self._again(number, positions, masks)
             return values[number]
 
         for number in analysis.needed[phase]:
             entry, sources = self.kernel.nodes[number - self.count]
             values[number] = applied(entry, [value(s) for s in sources])
-            if number in self.kept and analysis.phase[number] == phase:
+            if number in self.kept and analysis.phase[number] == phase and number not in self.stored:
                 self._keep(number, values[number], positions)
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, sum_ = self.count + i, self.kernel.reduction(result)
@@ -318,8 +322,12 @@ class _Emitter:
             value = value.to("zext", "i8")
         self.access.write(self._kept_at(number), value, positions, [""] * len(positions))
 
-    def _again(self, number: int, positions: list[str]) -> Vector:
+    def _again(self, number: int, positions: list[str], masks: list[str]) -> Vector:
+        """A kept value: from its result if it is one, else from scratch."""
         dtype = self.kernel.dtype(number)
+        if number in self.stored:
+            k = self.stored[number]
+            return self._value(dtype, self.access.read(f"%at{k}", memory_type(dtype), positions, masks, dtype.itemsize))
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
@@ -345,8 +353,9 @@ class _Emitter:
             body.line(f"  %blocks{p} = phi i64 [ 0, %{before} ], [ %blocks{p}.n, %groups{p}.end ]")
         for names, kind, zero in zip(accs, types, start, strict=True):
             for n in names:
-                later = f"[ {n}.n, %groups{p}.end ]"
-                body.line(f"  {n} = phi {body.wide(kind)} [ {zero}, %{before} ], {later}")
+                for name in (n, f"{n}.held"):
+                    later = f"[ {name}.n, %groups{p}.end ]"
+                    body.line(f"  {name} = phi {body.wide(kind)} [ {zero}, %{before} ], {later}")
         body.line(f"  %i{p}.next = add i64 %i{p}, {width}")
         body.line(f"  %i{p}.more = icmp sle i64 %i{p}.next, %end")
         body.line(f"  br i1 %i{p}.more, label %groups{p}.body, label %rest{p}")
@@ -361,7 +370,7 @@ class _Emitter:
             for (number, entry), names in zip(sums, accs, strict=True)
         ]
         if sums:
-            self._block_end(p, added, accs, types, start)
+            self._block_end(p, sums, added, accs, types, start)
         else:
             body.line(f"  br label %groups{p}.end")
             body.label(f"groups{p}.end")
@@ -378,38 +387,60 @@ class _Emitter:
         """The lanes of a sum with a group of vectors added, ascending."""
         new = taken(values[self.kernel.nodes[number - self.count][1][0]], entry)
         names = new.names * (count if len(new.names) == 1 else 1)
-        step, now = len(accs), list(accs)
-        for u, name in enumerate(names):
-            one = new.like([name])
-            if masks:
-                one = select(Vector(self.body, "i1", [masks[u]], False), one, identity(entry))
-            (now[u % step],) = joined(entry, new.like([now[u % step]]), one).names
-        return now
+        ones, step = [new.like([n]) for n in names], len(accs)
+        if masks:
+            bits = [Vector(self.body, "i1", [m], False) for m in masks]
+            ones = [select(b, x, identity(entry)) for b, x in zip(bits, ones, strict=True)]
+        made = [lengthened(entry, new.like([a]), ones[v::step]) for v, a in enumerate(accs)]
+        return [x.names[0] for x in made]
 
     def _block_end(
-        self, p: int, added: list[list[str]], accs: list[list[str]], types: list[str],
-        start: list[str],
+        self, p: int, sums: list[tuple[int, Entry]], added: list[list[str]],
+        accs: list[list[str]], types: list[str], start: list[str],
     ) -> None:  # fmt: skip
-        """After a block of 256 its lanes join those before, and the next begins anew."""
+        """After a block of 256 its lanes wait for the next block, or join those that wait; the
+        next begins anew."""
         body, body_end = self.body, self.body.here
         done = body.set(f"sub i64 %i{p}.next, %begin")
         rest = body.set(f"and i64 {done}, {BLOCK - 1}")
         body.line(f"  %full{p} = icmp eq i64 {rest}, 0")
-        body.line(f"  br i1 %full{p}, label %push{p}, label %groups{p}.end")
+        body.line(f"  br i1 %full{p}, label %block{p}, label %groups{p}.end")
+        body.label(f"block{p}")
+        body.line(f"  %done{p}.blocks = add i64 %blocks{p}, 1")
+        body.line(f"  %right{p} = trunc i64 %blocks{p} to i1")
+        body.line(f"  br i1 %right{p}, label %push{p}, label %groups{p}.end")
         body.label(f"push{p}")
         assert self.joined is not None
-        flat = [(n, t) for names, t in zip(added, types, strict=True) for n in names]
-        self.joined.lay(flat)
-        body.line(f"  %pushed{p} = add i64 %blocks{p}, 1")
-        self.joined.push(self._helper(p), f"%blocks{p}")
+        self.joined.lay(self._pairs(sums, accs, added, types))
+        self.joined.push(self._helper(p), body.set(f"lshr i64 %blocks{p}, 1"))
         body.line(f"  br label %groups{p}.end")
         body.label(f"groups{p}.end")
-        body.line(f"  %blocks{p}.n = phi i64 [ %blocks{p}, %{body_end} ], [ %pushed{p}, %push{p} ]")
+        places = [f"%{body_end}", f"%block{p}", f"%push{p}"]
+
+        def phi(name: str, kind: str, *values: str) -> None:
+            pairs = zip(values, places, strict=True)
+            body.line(f"  {name} = phi {kind} " + ", ".join(f"[ {v}, {at} ]" for v, at in pairs))
+
+        phi(f"%blocks{p}.n", "i64", f"%blocks{p}", *[f"%done{p}.blocks"] * 2)
         for names, olds, kind, zero in zip(added, accs, types, start, strict=True):
             for n, old in zip(names, olds, strict=True):
-                body.line(
-                    f"  {old}.n = phi {body.wide(kind)} [ {n}, %{body_end} ], [ {zero}, %push{p} ]"
-                )
+                phi(f"{old}.n", body.wide(kind), n, zero, zero)
+                phi(f"{old}.held.n", body.wide(kind), f"{old}.held", n, f"{old}.held")
+
+    def _pairs(
+        self, sums: list[tuple[int, Entry]], accs: list[list[str]], right: list[list[str]],
+        types: list[str],
+    ) -> list[tuple[str, str]]:  # fmt: skip
+        """The blocks that wait, joined with their right neighbours: (register, type)."""
+        found = []
+        for (_, entry), names, others, kind in zip(sums, accs, right, types, strict=True):
+            is_signed = signed(entry.ins[0].dtype)
+            x, y = [
+                Vector(self.body, kind, ns, is_signed)
+                for ns in ([f"{n}.held" for n in names], others)
+            ]
+            found += [(n, kind) for n in joined(entry, x, y).names]
+        return found
 
     def _helper(self, p: int) -> str:
         """The functions that join the blocks of a phase's sums, written when first asked for."""
@@ -452,28 +483,41 @@ class _Emitter:
         """Blocks joined, then lanes by halves; of an incomplete sum the lanes are stored."""
         body = self.body
         assert self.joined is not None
-        body.line(f"  %many{p} = icmp ne i64 %blocks{p}, 0")
-        body.line(f"  br i1 %many{p}, label %several{p}, label %done{p}")
+        last = [[f"{n}.r" for n in names] for names in accs]
+        flat = [(n, t) for names, t in zip(last, types, strict=True) for n in names]
+        held = [(f"{n}.held", t) for names, t in zip(accs, types, strict=True) for n in names]
+        body.line(f"  %some{p} = icmp ne i64 %blocks{p}, 0")
+        body.line(f"  br i1 %some{p}, label %several{p}, label %done{p}")
         body.label(f"several{p}")
-        flat = [(f"{n}.r", t) for names, t in zip(accs, types, strict=True) for n in names]
-        self.joined.lay(flat)
-        done = body.set("sub i64 %end, %begin")
-        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
-        open_ = body.set(f"icmp ne i64 {rest}, 0")
-        body.line(f"  br i1 {open_}, label %last{p}, label %found{p}")
+        rest = body.set(f"and i64 {body.set('sub i64 %end, %begin')}, {BLOCK - 1}")
+        body.line(f"  %open{p} = icmp ne i64 {rest}, 0")
+        body.line(f"  %odd{p} = trunc i64 %blocks{p} to i1")
+        pairs = self._pairs(sums, accs, last, types)
+        two = [(self._either(f"%open{p}", n, h, t), t) for (n, t), (h, _) in zip(pairs, held, strict=True)]
+        one = [(self._either(f"%odd{p}", h, n, t), t) for (n, t), (h, _) in zip(flat, held, strict=True)]
+        body.line(f"  %more{p} = icmp ne i64 %blocks{p}, 1")
+        body.line(f"  br i1 %more{p}, label %many{p}, label %done{p}")
+        body.label(f"many{p}")
+        count = body.set(f"lshr i64 %blocks{p}, 1")
+        body.line(f"  %both{p} = and i1 %odd{p}, %open{p}")
+        body.line(f"  br i1 %both{p}, label %last{p}, label %found{p}")
         body.label(f"last{p}")
-        self.joined.push(self._helper(p), f"%blocks{p}")
-        body.line(f"  %one.more{p} = add i64 %blocks{p}, 1")
+        self.joined.lay(pairs)
+        self.joined.push(self._helper(p), count)
+        body.line(f"  %one.more{p} = add i64 {count}, 1")
         body.line(f"  br label %found{p}")
         body.label(f"found{p}")
-        body.line(f"  %total{p} = phi i64 [ %blocks{p}, %several{p} ], [ %one.more{p}, %last{p} ]")
-        names = self.joined.finish(self._helper(p), f"%total{p}", [t for _, t in flat])
+        body.line(f"  %total{p} = phi i64 [ {count}, %many{p} ], [ %one.more{p}, %last{p} ]")
+        self.joined.lay(one)
+        single = body.set(f"xor i1 %odd{p}, %open{p}")
+        names = self.joined.finish(self._helper(p), f"%total{p}", single, [t for _, t in flat])
         body.line(f"  br label %done{p}")
         body.label(f"done{p}")
         found = []
-        for (old, kind), new in zip(flat, names, strict=True):
+        for (alone, kind), (short, _), new in zip(flat, two, names, strict=True):
             found.append(body.set(
-                f"phi {body.wide(kind)} [ {old}, %after{p} ], [ {new}, %found{p} ]"
+                f"phi {body.wide(kind)} [ {alone}, %after{p} ], [ {short}, %several{p} ], "
+                f"[ {new}, %found{p} ]"
             ))  # fmt: skip
         step = LANES // self.lanes
         for i, ((number, entry), kind) in enumerate(zip(sums, types, strict=True)):
@@ -485,6 +529,10 @@ class _Emitter:
                 self.access.write(f"%at{k}", lanes, places, [""] * step)
                 continue
             self.still[number] = halved(entry, lanes)
+
+    def _either(self, condition: str, x: str, y: str, kind: str) -> str:
+        wide = self.body.wide(kind)
+        return self.body.set(f"select i1 {condition}, {wide} {x}, {wide} {y}")
 
     def _row_results(self) -> None:
         """What is one number a row is stored once."""

@@ -62,8 +62,12 @@ def _reduced(x: Vector) -> tuple[Vector, Vector, Vector]:
 def exp(x: Vector) -> Vector:
     """2^n e^r, in two steps so that the ends of the range come out right."""
     x = at_least(at_most(x, 89.0), -104.0)
-    _, n, r = _reduced(x)
+    nf, n, r = _reduced(x)
     y = fma(r * r, horner(r, EXP), r) + 1.0
+    if x.body.lanes == 16:
+        b = x.body
+        b.declared["llvm.x86.avx512.mask.scalef.ps.512"] = "declare <16 x float> @llvm.x86.avx512.mask.scalef.ps.512(<16 x float>, <16 x float>, <16 x float>, i16, i32)"
+        return y.like([b.set(f"call <16 x float> @llvm.x86.avx512.mask.scalef.ps.512(<16 x float> {u}, <16 x float> {v}, <16 x float> zeroinitializer, i16 -1, i32 4)") for u, v in zip(y.names, nf.names)])
     half = n >> 1
     return y * _power_of_two(half) * _power_of_two(n - half)
 

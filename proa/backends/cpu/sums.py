@@ -54,6 +54,24 @@ def joined(entry: Entry, x: Vector, y: Vector) -> Vector:
     return RULES[RULE[entry.primitive.name]](x, y, entry)
 
 
+def lengthened(entry: Entry, lanes: Vector, new: list[Vector]) -> Vector:
+    """Lanes with vectors of one block added, ascending. NaN stays: of the largest or smallest of
+    several that is looked at once, beside the chain of comparisons, which so is half as long."""
+    name, is_half = entry.primitive.name, entry.ins[0].dtype is dtypes.float16
+    if name == "sum" or not lanes.is_float or is_half or len(new) == 1:
+        for x in new:
+            lanes = joined(entry, lanes, x)
+        return lanes
+    found, lost, bad = lanes, new[0], lanes.compare("uno", new[0])
+    for x in new:
+        found = select(found > x if name == "max" else found < x, found, x)
+    for i, x in enumerate(new[1:], 1):
+        lost = lost + x
+        if i % 2:
+            bad = bad | x.compare("uno", new[min(i + 1, len(new) - 1)])
+    return select(bad, lanes + lost, found)
+
+
 def taken(x: Vector, entry: Entry) -> Vector:
     """An operand as its lanes are held."""
     return x.to("zext", "i8", False) if x.type == "i1" else x
@@ -91,7 +109,8 @@ def halved(entry: Entry, lanes: Vector) -> Vector:
 
 @final
 class Joined:
-    """The blocks of a row that wait for a right neighbour, one a level of the tree, in memory."""
+    """The blocks of a row that wait for a right neighbour, one a level of the tree, in memory. The
+    lowest level is not here: a block waits in registers for the next one."""
 
     def __init__(self, body: Body, registers: int) -> None:
         self.body = body
@@ -107,13 +126,13 @@ class Joined:
             self.body.line(f"  store {self.body.wide(kind)} {name}, ptr {at}, align 64")
 
     def push(self, helper: str, number: str) -> None:
-        """One more block, its number counted from 0."""
+        """One more pair of blocks, its number counted from 0."""
         self.body.line(f"  call void @{helper}.push(ptr %stack, ptr %fresh, i64 {number})")
 
-    def finish(self, helper: str, count: str, types: list[str]) -> list[str]:
-        """All blocks as one."""
+    def finish(self, helper: str, count: str, single: str, types: list[str]) -> list[str]:
+        """So many pairs as one, and a single block behind them, laid out, if there is one."""
         body = self.body
-        body.line(f"  call void @{helper}.finish(ptr %stack, ptr %fresh, i64 {count})")
+        body.line(f"  call void @{helper}.finish(ptr %stack, ptr %fresh, i64 {count}, i1 {single})")
         found = []
         for i, kind in enumerate(types):
             at = body.set(f"getelementptr i8, ptr %fresh, i64 {SLOT * i}")
@@ -181,9 +200,9 @@ def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
 
 
 def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
-    """Joins what waits, the lowest level first; `fresh` stays what it is if there is nothing."""
+    """Joins what waits, the lowest level first, to `fresh` if that is a block itself."""
     inner = Body(body.lanes)
-    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count) {{")
+    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count, i1 %single) {{")
     inner.label("entry")
     inner.line("  br label %more")
     inner.label("more")
@@ -196,7 +215,8 @@ def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
     at = _level(inner, "%l", most)
     below = inner.set("sub i64 %left, 1")
     inner.line(f"  %without = and i64 %left, {below}")
-    inner.line("  %first = icmp eq i64 %left, %count")
+    inner.line("  %begin = icmp eq i64 %left, %count")
+    inner.line("  %first = icmp ugt i1 %begin, %single")
     inner.line("  br i1 %first, label %start, label %add")
     inner.label("start")
     _stored(inner, _registers(inner, ops, at), "%fresh")
