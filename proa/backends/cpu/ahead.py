@@ -7,7 +7,13 @@ memory is asked for while another phase computes: in the one that has the most t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, final
+
+from proa.backends.cpu.odometer import Odometer
+from proa.backends.cpu.vector import Body
+
+LINE: Final = 64  # bytes that memory gives at a time
+IN_L2: Final = 2  # where what will be read waits
 
 if TYPE_CHECKING:
     from proa.backends.cpu.loop import Loop
@@ -60,3 +66,56 @@ def _first(kernel: Loop) -> dict[int, int]:
             met[count + i] = analysis.phase[result]
             meet(result, analysis.phase[result])
     return met
+
+
+@final
+class Fetch:
+    """The code that asks. `sizes`: bytes of an element of each memory, of which the first `count`
+    are read. A row must leave room for the others in a cache of `room` bytes; of a longer one
+    each phase asks for the same place again and again."""
+
+    def __init__(
+        self, body: Body, ahead: list[list[Ahead]], sizes: list[int], count: int, room: int
+    ) -> None:
+        self.body = body
+        self.ahead = ahead
+        self.sizes = sizes
+        self.count = count
+        self.most = room // (4 * sum(sizes))
+
+    def far(self, walk: Odometer) -> None:
+        """Before the rows: how far the next one lies in each memory."""
+        wanted = [a.memory for ahead in self.ahead for a in ahead if a.is_next]
+        if wanted:
+            _, strides = walk.axis("0")
+            for k in wanted:
+                self.body.line(f"  %far{k} = add i64 {strides[k]}, 0")
+
+    def begin(self) -> None:
+        """Before the phases of a row: where it is asked for."""
+        if not any(self.ahead):
+            return
+        body = self.body
+        body.line(f"  %ahead.short = icmp sle i64 %end, {self.most}")
+        body.line("  %ahead.mask = sext i1 %ahead.short to i64")
+        for k, is_next in [a for ahead in self.ahead for a in ahead]:
+            far = f"%far{k}" if is_next else "0"
+            body.line(f"  %ahead{k} = getelementptr i8, ptr %at{k}, i64 {far}")
+
+    def ask(self, phase: int, position: str, vectors: int) -> None:
+        """Beside a group of vectors from a position."""
+        if not self.ahead[phase]:
+            return
+        body, elements = self.body, vectors * self.body.lanes
+        place = body.set(f"and i64 {position}, %ahead.mask")
+        types = ["ptr", "i32", "i32", "i32"]
+        body.declare("llvm.prefetch.p0", "void", types)
+        for k, _ in self.ahead[phase]:
+            begin = body.set(f"mul i64 {place}, {self.sizes[k]}")
+            write = int(k >= self.count)
+            for line in range(0, elements * self.sizes[k], LINE):
+                at = body.set(f"add i64 {begin}, {line}")
+                at = body.set(f"getelementptr i8, ptr %ahead{k}, i64 {at}")
+                body.line(
+                    f"  call void @llvm.prefetch.p0(ptr {at}, i32 {write}, i32 {IN_L2}, i32 1)"
+                )

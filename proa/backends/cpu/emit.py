@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from proa.backends.cpu.access import Access
-from proa.backends.cpu.ahead import fetched
+from proa.backends.cpu.ahead import Fetch, fetched
+from proa.backends.cpu.blocks import Blocks, Waiting
 from proa.backends.cpu.claims import (
     applied,
     memory_type,
@@ -20,11 +21,11 @@ from proa.backends.cpu.claims import (
     signed,
     widened,
 )
-from proa.backends.cpu.kernel import BLOCK, LANES, entered, lane_dtype
+from proa.backends.cpu.kernel import LANES, entered, lane_dtype
 from proa.backends.cpu.odometer import Odometer
-from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, lengthened, taken
+from proa.backends.cpu.sums import halved, identity, joined, taken
 from proa.backends.cpu.target import Target
-from proa.backends.cpu.vector import Body, Vector, select
+from proa.backends.cpu.vector import Body, Vector
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
@@ -65,21 +66,17 @@ def group_of(kernel: Loop, machine: Target) -> int:
 class _Emitter:
     def __init__(self, kernel: Loop, machine: Target) -> None:
         self.kernel = kernel
-        self.body = Body(lanes_of(kernel, machine))
+        self.body = Body(lanes_of(kernel, machine), machine.has_scale)
         self.access = Access(self.body)
         self.group = group_of(kernel, machine)
         self.count = len(kernel.operands)
         self.memory = [kernel.dtype(i) for i in range(self.count)]
         self.memory += [kernel.result_dtype(r) for r, _ in kernel.results]
         self.still: dict[int, Vector] = {}
-        self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
-        self.stored = {
-            r: self.count + i for i, (r, pattern) in enumerate(kernel.results)
-            if pattern == "u" and memory_type(kernel.dtype(r)) == register_type(kernel.dtype(r))
-        }  # fmt: skip
+        self.kept = {number: i for i, number in enumerate(kernel.scratch)}
         self.steps: list[str] = []
-        self.ahead = fetched(kernel)
-        self.near = machine.l2_bytes // (4 * len(self.memory))  # of a row: farther is too early
+        sizes = [d.itemsize for d in self.memory]
+        self.fetch = Fetch(self.body, fetched(kernel), sizes, self.count, machine.l2_bytes)
 
     @property
     def lanes(self) -> int:
@@ -110,17 +107,17 @@ class _Emitter:
         body.line(f"  %end = add i64 {end}, 0")
         body.line(f"  %piece = add i64 {piece}, 0")
         body.line(f"  %lanes = add i64 {lanes}, 0")
-        self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
+        self.waiting = Waiting(self.body, self._most_sums()) if self._most_sums() else None
         walk = Odometer(body, pointers, WORDS + self.count, axes)
         starts = walk.begin(first)
         if self.kernel.across:
             self._fill(walk, starts)
-        self._far(walk)
+        self.fetch.far(walk)
         some = body.set(f"icmp slt i64 {first}, {last}")
         body.line(f"  br i1 {some}, label %row, label %end.tile")
         before = body.here
         walk.rows(first, starts, before)
-        self._next()
+        self.fetch.begin()
         self._still()
         for phase in range(self.kernel.analysis.phases):
             self._phase(phase)
@@ -171,40 +168,6 @@ class _Emitter:
             body.line(f"  %lane{k}.next = add i64 %lane{k}, 1")
             body.line(f"  br label %fill{k}")
             body.label(f"fill{k}.end")
-
-    # What is fetched ahead.
-
-    def _far(self, walk: Odometer) -> None:
-        """How far the next row lies in each memory."""
-        wanted = [a.memory for ahead in self.ahead for a in ahead if a.is_next]
-        if wanted:
-            _, strides = walk.axis("0")
-            for k in wanted:
-                self.body.line(f"  %far{k} = add i64 {strides[k]}, 0")
-
-    def _next(self) -> None:
-        """Where each phase begins to fetch. Of a row too long to stay in the cache: what it reads
-        itself, which is there."""
-        body = self.body
-        for p, ahead in enumerate(self.ahead):
-            for k, is_next in ahead:
-                at = f"%at{k}"
-                if is_next:
-                    at = body.set(f"getelementptr i8, ptr {at}, i64 %far{k}")
-                near = body.set(f"icmp slt i64 %end, {self.near // self.memory[k].itemsize}")
-                body.line(f"  %ahead{p}.{k} = select i1 {near}, ptr {at}, ptr %counters")
-
-    def _fetch(self, phase: int, positions: list[str]) -> None:
-        body = self.body
-        for k, _ in self.ahead[phase]:
-            kind, step = memory_type(self.memory[k]), max(1, 64 // (self.memory[k].itemsize * self.lanes))
-            for position in positions[::step]:
-                at = body.set(f"getelementptr {kind}, ptr %ahead{phase}.{k}, i64 {position}")
-                body.declared["llvm.prefetch.p0"] = (
-                    "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
-                )
-                write = int(k >= self.count)
-                body.line(f"  call void @llvm.prefetch.p0(ptr {at}, i32 {write}, i32 2, i32 1)")
 
     # Loads and stores.
 
@@ -291,7 +254,7 @@ class _Emitter:
         for number in analysis.needed[phase]:
             entry, sources = self.kernel.nodes[number - self.count]
             values[number] = applied(entry, [value(s) for s in sources])
-            if number in self.kept and analysis.phase[number] == phase and number not in self.stored:
+            if number in self.kept and analysis.phase[number] == phase:
                 self._keep(number, values[number], positions)
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, sum_ = self.count + i, self.kernel.reduction(result)
@@ -325,9 +288,10 @@ class _Emitter:
     def _again(self, number: int, positions: list[str], masks: list[str]) -> Vector:
         """A kept value: from its result if it is one, else from scratch."""
         dtype = self.kernel.dtype(number)
-        if number in self.stored:
-            k = self.stored[number]
-            return self._value(dtype, self.access.read(f"%at{k}", memory_type(dtype), positions, masks, dtype.itemsize))
+        if number not in self.kept:
+            at = self.count + [r for r, _ in self.kernel.results].index(number)
+            kind, align = memory_type(dtype), dtype.itemsize
+            return self._value(dtype, self.access.read(f"%at{at}", kind, positions, masks, align))
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
@@ -340,118 +304,45 @@ class _Emitter:
     def _phase(self, phase: int) -> None:
         """Whole groups, then single vectors (with sums: steps of 16), their lanes beyond the end
         masked."""
-        body, sums, p = self.body, self._sums(phase), phase
-        step = LANES // self.lanes if sums else 1
-        accs = [[f"%acc{p}_{i}_{v}" for v in range(step)] for i in range(len(sums))]
-        types = [register_type(lane_dtype(e.ins[0].dtype)) for _, e in sums]
-        start = [body.constant(identity(e), t) for (_, e), t in zip(sums, types, strict=True)]
-        width, before = self.group * self.lanes, self.body.here
+        body, p = self.body, phase
+        sums, blocks = self._sums(p), None
+        if sums:
+            assert self.waiting is not None
+            blocks = Blocks(body, self.waiting, p, [e for _, e in sums])
+        width, before = self.group * self.lanes, body.here
         body.line(f"  br label %groups{p}")
         body.label(f"groups{p}")
         body.line(f"  %i{p} = phi i64 [ %begin, %{before} ], [ %i{p}.next, %groups{p}.end ]")
-        if sums:
-            body.line(f"  %blocks{p} = phi i64 [ 0, %{before} ], [ %blocks{p}.n, %groups{p}.end ]")
-        for names, kind, zero in zip(accs, types, start, strict=True):
-            for n in names:
-                for name in (n, f"{n}.held"):
-                    later = f"[ {name}.n, %groups{p}.end ]"
-                    body.line(f"  {name} = phi {body.wide(kind)} [ {zero}, %{before} ], {later}")
+        if blocks is not None:
+            blocks.begin(before)
         body.line(f"  %i{p}.next = add i64 %i{p}, {width}")
         body.line(f"  %i{p}.more = icmp sle i64 %i{p}.next, %end")
         body.line(f"  br i1 %i{p}.more, label %groups{p}.body, label %rest{p}")
         body.label(f"groups{p}.body")
-        positions = [f"%i{p}"] + [
-            body.set(f"add i64 %i{p}, {u * self.lanes}") for u in range(1, self.group)
-        ]
-        self._fetch(p, positions)
+        self.fetch.ask(p, f"%i{p}", self.group)
+        positions = self._positions(f"%i{p}", self.group)
         values = self._compute(p, positions, [""] * self.group)
-        added = [
-            self._added(number, entry, names, values, self.group, [])
-            for (number, entry), names in zip(sums, accs, strict=True)
-        ]
-        if sums:
-            self._block_end(p, sums, added, accs, types, start)
+        if blocks is not None:
+            blocks.end(blocks.added(self._summed(sums, values), self.group, []))
         else:
             body.line(f"  br label %groups{p}.end")
             body.label(f"groups{p}.end")
         body.line(f"  br label %groups{p}")
-        self._rest(p, step, sums, accs, types)
-        if sums:
-            self._complete(p, sums, accs, types)
+        self._rest(p, sums, blocks)
+        if blocks is not None:
+            self._complete(sums, blocks.complete())
         self._once(p + 1)
 
-    def _added(
-        self, number: int, entry: Entry, accs: list[str], values: dict[int, Vector], count: int,
-        masks: list[str],
-    ) -> list[str]:  # fmt: skip
-        """The lanes of a sum with a group of vectors added, ascending."""
-        new = taken(values[self.kernel.nodes[number - self.count][1][0]], entry)
-        names = new.names * (count if len(new.names) == 1 else 1)
-        ones, step = [new.like([n]) for n in names], len(accs)
-        if masks:
-            bits = [Vector(self.body, "i1", [m], False) for m in masks]
-            ones = [select(b, x, identity(entry)) for b, x in zip(bits, ones, strict=True)]
-        made = [lengthened(entry, new.like([a]), ones[v::step]) for v, a in enumerate(accs)]
-        return [x.names[0] for x in made]
+    def _positions(self, first: str, count: int) -> list[str]:
+        step = self.lanes
+        return [first] + [self.body.set(f"add i64 {first}, {v * step}") for v in range(1, count)]
 
-    def _block_end(
-        self, p: int, sums: list[tuple[int, Entry]], added: list[list[str]],
-        accs: list[list[str]], types: list[str], start: list[str],
-    ) -> None:  # fmt: skip
-        """After a block of 256 its lanes wait for the next block, or join those that wait; the
-        next begins anew."""
-        body, body_end = self.body, self.body.here
-        done = body.set(f"sub i64 %i{p}.next, %begin")
-        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
-        body.line(f"  %full{p} = icmp eq i64 {rest}, 0")
-        body.line(f"  br i1 %full{p}, label %block{p}, label %groups{p}.end")
-        body.label(f"block{p}")
-        body.line(f"  %done{p}.blocks = add i64 %blocks{p}, 1")
-        body.line(f"  %right{p} = trunc i64 %blocks{p} to i1")
-        body.line(f"  br i1 %right{p}, label %push{p}, label %groups{p}.end")
-        body.label(f"push{p}")
-        assert self.joined is not None
-        self.joined.lay(self._pairs(sums, accs, added, types))
-        self.joined.push(self._helper(p), body.set(f"lshr i64 %blocks{p}, 1"))
-        body.line(f"  br label %groups{p}.end")
-        body.label(f"groups{p}.end")
-        places = [f"%{body_end}", f"%block{p}", f"%push{p}"]
+    def _summed(self, sums: list[tuple[int, Entry]], values: dict[int, Vector]) -> list[Vector]:
+        """What is added to each sum."""
+        return [taken(values[self.kernel.nodes[n - self.count][1][0]], e) for n, e in sums]
 
-        def phi(name: str, kind: str, *values: str) -> None:
-            pairs = zip(values, places, strict=True)
-            body.line(f"  {name} = phi {kind} " + ", ".join(f"[ {v}, {at} ]" for v, at in pairs))
-
-        phi(f"%blocks{p}.n", "i64", f"%blocks{p}", *[f"%done{p}.blocks"] * 2)
-        for names, olds, kind, zero in zip(added, accs, types, start, strict=True):
-            for n, old in zip(names, olds, strict=True):
-                phi(f"{old}.n", body.wide(kind), n, zero, zero)
-                phi(f"{old}.held.n", body.wide(kind), f"{old}.held", n, f"{old}.held")
-
-    def _pairs(
-        self, sums: list[tuple[int, Entry]], accs: list[list[str]], right: list[list[str]],
-        types: list[str],
-    ) -> list[tuple[str, str]]:  # fmt: skip
-        """The blocks that wait, joined with their right neighbours: (register, type)."""
-        found = []
-        for (_, entry), names, others, kind in zip(sums, accs, right, types, strict=True):
-            is_signed = signed(entry.ins[0].dtype)
-            x, y = [
-                Vector(self.body, kind, ns, is_signed)
-                for ns in ([f"{n}.held" for n in names], others)
-            ]
-            found += [(n, kind) for n in joined(entry, x, y).names]
-        return found
-
-    def _helper(self, p: int) -> str:
-        """The functions that join the blocks of a phase's sums, written when first asked for."""
-        ops = [(e, LANES // self.lanes) for _, e in self._sums(p)]
-        return join_helpers(self.body, f"join{p}", ops, self._most_sums())
-
-    def _rest(
-        self, p: int, step: int, sums: list[tuple[int, Entry]], accs: list[list[str]],
-        types: list[str],
-    ) -> None:  # fmt: skip
-        body = self.body
+    def _rest(self, p: int, sums: list[tuple[int, Entry]], blocks: Blocks | None) -> None:
+        body, step = self.body, 1 if blocks is None else blocks.step
         body.label(f"rest{p}")
         body.line(f"  %j{p} = phi i64 [ %i{p}, %groups{p} ], [ %j{p}.next, %rest{p}.end ]")
         begun = len(body.lines)
@@ -459,80 +350,25 @@ class _Emitter:
         body.line(f"  br i1 %left{p}, label %rest{p}.body, label %after{p}")
         body.label(f"rest{p}.body")
         masks = self.access.masks(f"%j{p}", step)
-        positions = [f"%j{p}"] + [
-            body.set(f"add i64 %j{p}, {v * self.lanes}") for v in range(1, step)
-        ]
-        values = self._compute(p, positions, masks)
-        carried = []
-        for (number, entry), names, kind in zip(sums, accs, types, strict=True):
-            added = self._added(number, entry, [f"{n}.r" for n in names], values, step, masks)
-            carried += [
-                f"  {n}.r = phi {body.wide(kind)} [ {n}, %groups{p} ], [ {new}, %rest{p}.end ]"
-                for n, new in zip(names, added, strict=True)
-            ]
-        body.lines[begun:begun] = carried
+        values = self._compute(p, self._positions(f"%j{p}", step), masks)
+        if blocks is not None:
+            added = blocks.added(self._summed(sums, values), step, masks)
+            body.lines[begun:begun] = blocks.carried(added)
         body.line(f"  br label %rest{p}.end")
         body.label(f"rest{p}.end")
         body.line(f"  %j{p}.next = add i64 %j{p}, {step * self.lanes}")
         body.line(f"  br label %rest{p}")
         body.label(f"after{p}")
 
-    def _complete(
-        self, p: int, sums: list[tuple[int, Entry]], accs: list[list[str]], types: list[str]
-    ) -> None:
-        """Blocks joined, then lanes by halves; of an incomplete sum the lanes are stored."""
-        body = self.body
-        assert self.joined is not None
-        last = [[f"{n}.r" for n in names] for names in accs]
-        flat = [(n, t) for names, t in zip(last, types, strict=True) for n in names]
-        held = [(f"{n}.held", t) for names, t in zip(accs, types, strict=True) for n in names]
-        body.line(f"  %some{p} = icmp ne i64 %blocks{p}, 0")
-        body.line(f"  br i1 %some{p}, label %several{p}, label %done{p}")
-        body.label(f"several{p}")
-        rest = body.set(f"and i64 {body.set('sub i64 %end, %begin')}, {BLOCK - 1}")
-        body.line(f"  %open{p} = icmp ne i64 {rest}, 0")
-        body.line(f"  %odd{p} = trunc i64 %blocks{p} to i1")
-        pairs = self._pairs(sums, accs, last, types)
-        two = [(self._either(f"%open{p}", n, h, t), t) for (n, t), (h, _) in zip(pairs, held, strict=True)]
-        one = [(self._either(f"%odd{p}", h, n, t), t) for (n, t), (h, _) in zip(flat, held, strict=True)]
-        body.line(f"  %more{p} = icmp ne i64 %blocks{p}, 1")
-        body.line(f"  br i1 %more{p}, label %many{p}, label %done{p}")
-        body.label(f"many{p}")
-        count = body.set(f"lshr i64 %blocks{p}, 1")
-        body.line(f"  %both{p} = and i1 %odd{p}, %open{p}")
-        body.line(f"  br i1 %both{p}, label %last{p}, label %found{p}")
-        body.label(f"last{p}")
-        self.joined.lay(pairs)
-        self.joined.push(self._helper(p), count)
-        body.line(f"  %one.more{p} = add i64 {count}, 1")
-        body.line(f"  br label %found{p}")
-        body.label(f"found{p}")
-        body.line(f"  %total{p} = phi i64 [ {count}, %many{p} ], [ %one.more{p}, %last{p} ]")
-        self.joined.lay(one)
-        single = body.set(f"xor i1 %odd{p}, %open{p}")
-        names = self.joined.finish(self._helper(p), f"%total{p}", single, [t for _, t in flat])
-        body.line(f"  br label %done{p}")
-        body.label(f"done{p}")
-        found = []
-        for (alone, kind), (short, _), new in zip(flat, two, names, strict=True):
-            found.append(body.set(
-                f"phi {body.wide(kind)} [ {alone}, %after{p} ], [ {short}, %several{p} ], "
-                f"[ {new}, %found{p} ]"
-            ))  # fmt: skip
-        step = LANES // self.lanes
-        for i, ((number, entry), kind) in enumerate(zip(sums, types, strict=True)):
-            lanes = Vector(body, kind, found[i * step : (i + 1) * step], signed(entry.ins[0].dtype))
+    def _complete(self, sums: list[tuple[int, Entry]], found: list[Vector]) -> None:
+        """Lanes by halves; of an incomplete sum the lanes are stored."""
+        for (number, entry), lanes in zip(sums, found, strict=True):
             if self.kernel.is_partial:
                 k = self.count + [r for r, _ in self.kernel.results].index(number)
-                start = body.set(f"mul i64 %piece, {LANES}")
-                places = [body.set(f"add i64 {start}, {v * self.lanes}") for v in range(step)]
-                self.access.write(f"%at{k}", lanes, places, [""] * step)
-                continue
-            self.still[number] = halved(entry, lanes)
-
-    def _either(self, condition: str, x: str, y: str, kind: str) -> str:
-        wide = self.body.wide(kind)
-        return self.body.set(f"select i1 {condition}, {wide} {x}, {wide} {y}")
+                start, step = self.body.set(f"mul i64 %piece, {LANES}"), len(lanes.names)
+                self.access.write(f"%at{k}", lanes, self._positions(start, step), [""] * step)
+            else:
+                self.still[number] = halved(entry, lanes)
 
     def _row_results(self) -> None:
         """What is one number a row is stored once."""

@@ -12,6 +12,7 @@ from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_across, is_reduction
 from proa.backends.cpu.layout import Layout, contiguous
 from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.sums import Join
+from proa.backends.cpu.target import target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 TILE_NS: Final = 40_000.0  # what a tile should take
 BYTES_NS: Final = 16.0  # moved in a nanosecond
 COST_NS: Final = 0.02  # of one elementary operation
+MOST: Final = 8  # times the size that would take this long, where there are tiles enough:
+TILES: Final = 8  # for each processor; memory likes to be walked in long pieces
+JOIN_BYTES: Final = 64 << 10  # of lanes that a tile joins
 COLUMN_BYTES: Final = 1024  # of a tile's columns, so that 16 lanes of them stay in the L1 cache
 
 
@@ -222,6 +226,7 @@ def loop_call(
     size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
     per_tile, chunk, pieces = rows, max(n, 1), 1
     if rows * n > 1.5 * size:
+        size = max(size, min(rows * n // (TILES * target().cores), MOST * size))
         if n >= 2 * size and not reduced:
             per_tile, chunk = 1, -(-size // 1024) * 1024
             pieces = -(-n // chunk)
@@ -297,9 +302,10 @@ def _join(
     nests: Nests, sums: list[tuple[int, Entry, int]], made: list[Result], outer: int, blocks: int,
     columns: int, lanes: int,
 ) -> None:  # fmt: skip
-    width = max(1, min(columns, 1 << 12))
-    parts = -(-columns // width)
     for (_, entry, slot), part in zip(sums, made, strict=True):
+        width = JOIN_BYTES // (blocks * lanes * part.dtype.itemsize) // LANES * LANES
+        width = min(max(LANES, width), max(1, columns), 1 << 12)
+        parts = -(-columns // width)
         nests.actions.append(Call(
             Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts, lanes),
             outer * parts, 0, nests.step,
@@ -372,6 +378,6 @@ def _called(
         tuple([(r.memory, r.offset) for r in results]),
         tuple(table),
         tiles,
-        len(kernel.analysis.kept) * (-(-walk.n // 64) * 64) * 8,
+        len(kernel.scratch) * (-(-walk.n // 64) * 64) * 8,
         step,
     )
