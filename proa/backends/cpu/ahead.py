@@ -38,21 +38,21 @@ def fetched(kernel: Loop) -> list[list[Ahead]]:
         1 + sum(kernel.nodes[n - count][0].primitive.cost for n in analysis.needed[p])
         for p in phases
     ]
-    for memory, first in sorted(_first(kernel).items(), key=lambda item: item[1]):
+    for memory, first in sorted(met(kernel).items(), key=lambda item: item[1]):
         may = range(first) if first else phases
         best = min(may, key=lambda p: ((len(found[p]) + 1) / time[p], p))
         found[best].append(Ahead(memory, not first))
     return found
 
 
-def _first(kernel: Loop) -> dict[int, int]:
+def met(kernel: Loop) -> dict[int, int]:
     """The phase that first meets each memory which runs along the row."""
     analysis, count = kernel.analysis, len(kernel.operands)
-    met: dict[int, int] = {}
+    found: dict[int, int] = {}
 
     def meet(number: int, phase: int) -> None:
         if number < count and kernel.operands[number][1] == "u":
-            met[number] = min(phase, met.get(number, phase))
+            found[number] = min(phase, found.get(number, phase))
 
     for phase, numbers in enumerate(analysis.needed):
         for number in numbers:
@@ -63,9 +63,9 @@ def _first(kernel: Loop) -> dict[int, int]:
             meet(sources[0], analysis.phase[number] - (analysis.kind[number] == "row"))
     for i, (result, pattern) in enumerate(kernel.results):
         if pattern == "u":
-            met[count + i] = analysis.phase[result]
+            found[count + i] = analysis.phase[result]
             meet(result, analysis.phase[result])
-    return met
+    return found
 
 
 @final
@@ -91,13 +91,15 @@ class Fetch:
             for k in wanted:
                 self.body.line(f"  %far{k} = add i64 {strides[k]}, 0")
 
-    def begin(self) -> None:
-        """Before the phases of a row: where it is asked for."""
+    def begin(self, stream: str) -> None:
+        """Before the phases of a row: where it is asked for. What goes past the caches is not."""
         if not any(self.ahead):
             return
         body = self.body
         body.line(f"  %ahead.short = icmp sle i64 %end, {self.most}")
-        body.line("  %ahead.mask = sext i1 %ahead.short to i64")
+        body.line(f"  %ahead.write = icmp ugt i1 %ahead.short, {stream}")
+        body.line("  %ahead.mask0 = sext i1 %ahead.short to i64")
+        body.line("  %ahead.mask1 = sext i1 %ahead.write to i64")
         for k, is_next in [a for ahead in self.ahead for a in ahead]:
             far = f"%far{k}" if is_next else "0"
             body.line(f"  %ahead{k} = getelementptr i8, ptr %at{k}, i64 {far}")
@@ -107,12 +109,12 @@ class Fetch:
         if not self.ahead[phase]:
             return
         body, elements = self.body, vectors * self.body.lanes
-        place = body.set(f"and i64 {position}, %ahead.mask")
+        places = [body.set(f"and i64 {position}, %ahead.mask{w}") for w in (0, 1)]
         types = ["ptr", "i32", "i32", "i32"]
         body.declare("llvm.prefetch.p0", "void", types)
         for k, _ in self.ahead[phase]:
-            begin = body.set(f"mul i64 {place}, {self.sizes[k]}")
             write = int(k >= self.count)
+            begin = body.set(f"mul i64 {places[write]}, {self.sizes[k]}")
             for line in range(0, elements * self.sizes[k], LINE):
                 at = body.set(f"add i64 {begin}, {line}")
                 at = body.set(f"getelementptr i8, ptr %ahead{k}, i64 {at}")

@@ -32,7 +32,7 @@ from proa.graph.entry import Entry
 if TYPE_CHECKING:
     from proa.backends.cpu.loop import Loop
 
-WORDS: Final = 8  # of a loop's table before the strides along the row
+WORDS: Final = 9  # of a loop's table before the strides along the row
 
 
 def lanes_of(kernel: Loop, machine: Target) -> int:
@@ -73,7 +73,11 @@ class _Emitter:
         self.memory = [kernel.dtype(i) for i in range(self.count)]
         self.memory += [kernel.result_dtype(r) for r, _ in kernel.results]
         self.still: dict[int, Vector] = {}
-        self.kept = {number: i for i, number in enumerate(kernel.scratch)}
+        self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
+        self.along = [
+            self.count + i for i, (_, pattern) in enumerate(kernel.results) if pattern == "u"
+        ]
+        self.is_x86 = machine.is_x86
         self.steps: list[str] = []
         sizes = [d.itemsize for d in self.memory]
         self.fetch = Fetch(self.body, fetched(kernel), sizes, self.count, machine.l2_bytes)
@@ -89,7 +93,9 @@ class _Emitter:
     def function(self) -> list[str]:
         body, pointers = self.body, len(self.memory)
         body.label("entry")
-        axes, size, rows, chunk, pieces, period, extent, lanes = map(self.word, range(WORDS))
+        axes, size, rows, chunk, pieces, period, extent, lanes, stream = map(
+            self.word, range(WORDS)
+        )
         self.steps = [self.word(WORDS + k) for k in range(self.count)]
         piece = body.set(f"urem i64 %tile, {pieces}")
         block = body.set(f"udiv i64 %tile, {pieces}")
@@ -107,6 +113,7 @@ class _Emitter:
         body.line(f"  %end = add i64 {end}, 0")
         body.line(f"  %piece = add i64 {piece}, 0")
         body.line(f"  %lanes = add i64 {lanes}, 0")
+        body.line(f"  %streams = trunc i64 {stream} to i1")
         self.waiting = Waiting(self.body, self._most_sums()) if self._most_sums() else None
         walk = Odometer(body, pointers, WORDS + self.count, axes)
         starts = walk.begin(first)
@@ -117,12 +124,17 @@ class _Emitter:
         body.line(f"  br i1 {some}, label %row, label %end.tile")
         before = body.here
         walk.rows(first, starts, before)
-        self.fetch.begin()
+        self._stream()
+        self.fetch.begin("%stream")
         self._still()
         for phase in range(self.kernel.analysis.phases):
             self._phase(phase)
         self._row_results()
         walk.advance(last)
+        if self.along and self.is_x86:  # elsewhere what is released next waits for them anyway
+            body.declare("llvm.x86.sse.sfence", "void", [])
+            body.line("  call void @llvm.x86.sse.sfence()")
+        body.line("  ret void")
         arguments = ", ".join(["ptr %table", "i64 %tile", "ptr %scratch"] + [
             f"ptr noalias %p{k}" if k >= self.count else f"ptr %p{k}" for k in range(pointers)
         ])  # fmt: skip
@@ -170,6 +182,47 @@ class _Emitter:
             body.label(f"fill{k}.end")
 
     # Loads and stores.
+
+    def _stream(self) -> None:
+        """Whether results of this row go past the caches; where values that are kept lie."""
+        body = self.body
+        places = [body.set(f"ptrtoint ptr %at{k} to i64") for k in self.along]
+        low = "0"
+        for place in places:
+            low = body.set(f"or i64 {low}, {place}")
+        apart = body.set(f"icmp eq i64 {body.set(f'and i64 {low}, 63')}, 0")
+        body.line(f"  %stream = and i1 {apart}, %streams")
+        for number, i in self.kept.items():
+            far = body.set(f"mul i64 %span, {8 * i}")
+            at = body.set(f"getelementptr i8, ptr %scratch, i64 {far}")
+            other = self._result(number) if number in self.kernel.stored else at
+            body.line(f"  %kept{number} = select i1 %stream, ptr {at}, ptr {other}")
+
+    def _result(self, number: int) -> str:
+        """Where the row of a node that is a result lies."""
+        return f"%at{self.count + [r for r, _ in self.kernel.results].index(number)}"
+
+    def _store(
+        self, made: list[tuple[int, int, Vector]], positions: list[str], masks: list[str]
+    ) -> None:
+        """Results (memory, node, vectors) of a group; whole groups past the caches if asked for."""
+        body, tag = self.body, self.body.fresh()[1:]
+        if not masks[0]:
+            body.line(f"  br i1 %stream, label %{tag}.stream, label %{tag}.plain")
+            body.label(f"{tag}.stream")
+            for k, number, vectors in made:
+                self.access.write(f"%at{k}", vectors, positions, masks, True)
+                if number in self.kernel.stored:
+                    self.access.write(f"%kept{number}", vectors, positions, masks)
+            body.line(f"  br label %{tag}.after")
+            body.label(f"{tag}.plain")
+        for k, number, vectors in made:
+            self.access.write(f"%at{k}", vectors, positions, masks)
+            if number in self.kernel.stored and masks[0]:
+                self.access.write(f"%kept{number}", vectors, positions, masks)
+        if not masks[0]:
+            body.line(f"  br label %{tag}.after")
+            body.label(f"{tag}.after")
 
     def _value(self, dtype: Dtype, names: list[str]) -> Vector:
         return widened(Vector(self.body, memory_type(dtype), names, signed(dtype)), dtype)
@@ -254,16 +307,16 @@ class _Emitter:
         for number in analysis.needed[phase]:
             entry, sources = self.kernel.nodes[number - self.count]
             values[number] = applied(entry, [value(s) for s in sources])
-            if number in self.kept and analysis.phase[number] == phase:
+            is_stored = number in self.kernel.stored
+            if number in self.kept and analysis.phase[number] == phase and not is_stored:
                 self._keep(number, values[number], positions)
+        made = []
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, sum_ = self.count + i, self.kernel.reduction(result)
             if phase != analysis.phase[result]:
                 continue
             if pattern == "u":
-                self.access.write(
-                    f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks
-                )
+                made.append((k, result, narrowed(value(result), self.memory[k])))
             elif sum_ is not None and pattern == "+":
                 new = taken(value(self.kernel.nodes[result - self.count][1][0]), sum_)
                 names = self.access.read(
@@ -271,33 +324,25 @@ class _Emitter:
                 )
                 old = Vector(self.body, new.type, names, new.signed)
                 self.access.write(f"%at{k}", joined(sum_, old, new), positions, masks)
+        if made:
+            self._store(made, positions, masks)
         for number, _ in self._sums(phase):
             value(self.kernel.nodes[number - self.count][1][0])
         return values
 
-    def _kept_at(self, number: int) -> str:
-        """Where a kept value's row begins in scratch."""
-        far = self.body.set(f"mul i64 %span, {8 * self.kept[number]}")
-        return self.body.set(f"getelementptr i8, ptr %scratch, i64 {far}")
-
     def _keep(self, number: int, value: Vector, positions: list[str]) -> None:
         if value.type == "i1":
             value = value.to("zext", "i8")
-        self.access.write(self._kept_at(number), value, positions, [""] * len(positions))
+        self.access.write(f"%kept{number}", value, positions, [""] * len(positions))
 
     def _again(self, number: int, positions: list[str], masks: list[str]) -> Vector:
-        """A kept value: from its result if it is one, else from scratch."""
+        """A kept value: from scratch, or its result if it is one; this ends where the row does."""
         dtype = self.kernel.dtype(number)
-        if number not in self.kept:
-            at = self.count + [r for r, _ in self.kernel.results].index(number)
-            kind, align = memory_type(dtype), dtype.itemsize
-            return self._value(dtype, self.access.read(f"%at{at}", kind, positions, masks, align))
+        masks = masks if number in self.kernel.stored else [""] * len(positions)
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
-        names = self.access.read(
-            self._kept_at(number), stored, positions, [""] * len(positions), align
-        )
+        names = self.access.read(f"%kept{number}", stored, positions, masks, align)
         found = Vector(self.body, stored, names, signed(dtype))
         return found.differs(0) if kind == "i1" else found
 

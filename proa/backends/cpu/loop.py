@@ -100,10 +100,10 @@ class Loop:
         return frozenset([r for r, pattern in self.results if pattern == "+"])
 
     @property
-    def scratch(self) -> tuple[int, ...]:
-        """Kept nodes that need memory for it: those that are results are read from there."""
-        found = {r for r, p in self.results if p == "u" and is_plain(self.dtype(r))}
-        return tuple([n for n in self.analysis.kept if n not in found])
+    def stored(self) -> frozenset[int]:
+        """Kept nodes that are results in the same form: they can be read from there."""
+        found = [r for r, p in self.results if p == "u" and is_plain(self.dtype(r))]
+        return frozenset(found) & frozenset(self.analysis.kept)
 
     def _analysed(self) -> Analysis:
         kind = ["still" if p in STILL else "full" for _, p in self.operands]

@@ -24,6 +24,7 @@ BYTES_NS: Final = 16.0  # moved in a nanosecond
 COST_NS: Final = 0.02  # of one elementary operation
 MOST: Final = 8  # times the size that would take this long, where there are tiles enough:
 TILES: Final = 8  # for each processor; memory likes to be walked in long pieces
+STREAM: Final = 1.25  # times the L3 cache: what moves more leaves its results out of the caches
 JOIN_BYTES: Final = 64 << 10  # of lanes that a tile joins
 COLUMN_BYTES: Final = 1024  # of a tile's columns, so that 16 lanes of them stay in the L1 cache
 
@@ -350,6 +351,15 @@ def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Res
     return float(max(moved / BYTES_NS, cost * COST_NS, 0.01))
 
 
+def _moved(
+    walk: _Walk, kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], tiles: int
+) -> int:
+    """About how many bytes a call reads and writes along its rows."""
+    sizes = [o.itemsize for o, pattern in kernel.operands if pattern in ("u", "g")]
+    sizes += [r.dtype.itemsize for r in results if r.pattern == "u"]
+    return sum(sizes) * tiles * walk.per_tile * min(walk.chunk, walk.n)
+
+
 class _Walk(NamedTuple):
     """The words of a loop's table that say how rows of n elements are cut: rows a tile, elements
     a piece of a row, pieces a row; of each `period` of rows only `extent` are there, and fewer
@@ -368,8 +378,9 @@ def _called(
     kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], walk: _Walk,
     steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
-    axes = axes or [(1, [0] * len(steps))]  # there is a stride to the next row
-    table = [len(axes), *walk, *steps[: len(operands)]]
+    axes = axes or [(1, [0] * (len(operands) + len(results)))]  # a stride to the next row
+    is_stream = _moved(walk, kernel, operands, results, tiles) > STREAM * target().l3_bytes
+    table = [len(axes), *walk, int(is_stream), *steps[: len(operands)]]
     for m, strides in axes:
         table += [m, *strides]
     return Call(
@@ -378,6 +389,6 @@ def _called(
         tuple([(r.memory, r.offset) for r in results]),
         tuple(table),
         tiles,
-        len(kernel.scratch) * (-(-walk.n // 64) * 64) * 8,
+        len(kernel.analysis.kept) * (-(-walk.n // 64) * 64) * 8,
         step,
     )
