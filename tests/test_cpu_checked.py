@@ -176,12 +176,12 @@ def product(*sizes: str, **steps: int) -> list[tuple[int, tuple[int, ...], int]]
 # By case: the number of a call, words of its table, and what is added to them.
 DAMAGES: dict[str, list[tuple[int, tuple[int, ...], int]]] = {
     "loop unit": [(0, (1, 3), 1)],
-    "loop strided": [(0, (1, 3), 1), (0, (8,), 4)],
-    "loop gather": [(0, (1, 3), 1), (0, (8,), 4), (0, (11,), 4), (0, (13,), 4)],
-    "rows": [(0, (1, 3), 1), (0, (10,), 4), (0, (11,), 4)],
-    "rows kept": [(0, (1, 3), 1), (0, (10,), 4), (0, (11,), 4)],
+    "loop strided": [(0, (1, 3), 1), (0, (9,), 4)],
+    "loop gather": [(0, (1, 3), 1), (0, (9,), 4), (0, (12,), 4), (0, (14,), 4)],
+    "rows": [(0, (1, 3), 1), (0, (11,), 4), (0, (12,), 4)],
+    "rows kept": [(0, (1, 3), 1), (0, (11,), 4), (0, (12,), 4)],
     "partial": [(0, (1,), 1), (1, (0,), 1), (1, (1,), 1)],
-    "columns": [(0, (1,), 1), (0, (2, 6), 1), (0, (10,), 4), (1, (0,), 1), (1, (1,), 1)],
+    "columns": [(0, (1,), 1), (0, (2, 6), 1), (0, (11,), 4), (1, (0,), 1), (1, (1,), 1)],
     "product": product("rows", "columns", "depth", a_row=4, b_depth=4, c_row=4),
     "product double": product("rows", "columns", "depth", a_depth=8, b_column=8, c_row=8),
     "product small": product("rows", "columns", "depth", a_row=4, b_depth=4, c_row=4),

@@ -12,6 +12,7 @@ import pytest
 
 import proa as pa
 from proa import dtypes
+from proa.backends.cpu.ahead import fetched, met
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.loop import Loop
@@ -310,6 +311,98 @@ def test_no_register_is_spilled_in_rows() -> None:
             text = engine().assembly(kernel)
             wide = [line for line in text.splitlines() if "zmm" in line or "ymm" in line]
             assert not [line for line in wide if "rsp" in line and "mov" in line]
+
+
+@pytest.mark.parametrize("n", [256, 511, 512, 513, 768, 769, 1024, 1279, 1280, 1300, 4096, 4353])
+@pytest.mark.parametrize("name", ["float32", "float64"])
+def test_pairs_of_blocks(name: str, n: int) -> None:
+    """One block, two, pairs in memory with and without a block behind them; two sums beside."""
+    graph, arrays = rows(3, n, name)
+    ct, second = on(graph, arrays)[3], on(graph, arrays)[2]
+    x, _, w = arrays
+    mean = in_order(x, (1,))[:, None] / x.dtype.type(n)
+    (e,) = on_numpy(exp, x - mean)
+    assert same(second, in_order(e * w, (1,)))
+    assert same(ct, in_order(arrays[1], (0,)))
+
+
+def on_numpy(primitive: Any, x: Any) -> list[Any]:
+    """What `cpu` gives for one elementwise operation alone."""
+    builder, (value,) = of_floats(x.shape, dtype=x.dtype.name)
+    with use_sink(builder):
+        made = apply(primitive, [value])
+    return on(builder.graph([made]), [x])
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "float16"])
+def test_largest_with_zeros_and_nan(name: str) -> None:
+    """NaN is the largest and the smallest wherever it stands; of a zero of each sign the last one
+    counts, in float16 the first, lane by lane."""
+    for n in (16, 64, 100, 300, 700):
+        x = of(name, (n, n))
+        np.fill_diagonal(x, np.nan)
+        a = pa.asarray(x, device="cpu")
+        assert np.isnan(pa.max(a, axis=1).numpy()).all()
+        assert np.isnan(pa.min(a, axis=1).numpy()).all()
+    sign = np.where(np.arange(64 * 16).reshape(64, 16) % 3, -0.0, 0.0).astype(name)
+    x = np.full((64, 256), -1.0, name)
+    x[:, 5::16] = sign
+    found = pa.max(pa.asarray(x, device="cpu"), axis=1).numpy()
+    assert same(found, sign[:, 0] if name == "float16" else sign[:, -1])
+
+
+def test_results_past_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of calls that move much are not kept in the caches: no bit changes, whether rows
+    begin on lines of the cache or between them."""
+    from proa.backends.cpu import rows as planner
+
+    def every() -> list[Any]:
+        graphs = [rows(count, n, d) for d in ("float32", "bfloat16") for count, n in SIZES]
+        runs = [compiled(graph) for graph, _ in graphs]
+        asked = [a.table[8] for r in runs for a in r.nests.actions if type(a) is Call
+                 and type(a.kernel) is Loop]  # fmt: skip
+        found = [on(graph, given, run) for (graph, given), run in zip(graphs, runs, strict=True)]
+        return [asked, [a for f in found for a in f]]
+
+    monkeypatch.setattr(planner, "STREAM", 1e9)
+    none, plain = every()
+    monkeypatch.setattr(planner, "STREAM", 0.0)
+    all_, streamed = every()
+    assert not any(none)
+    assert all(all_)
+    assert all(same(a, b) for a, b in zip(plain, streamed, strict=True))
+
+
+SIZES = ((5, 1024), (300, 257), (40, 640), (3, 16), (20, 70))
+
+
+def test_what_a_phase_fetches() -> None:
+    """Each memory once, before the phase that meets it; what the first phase reads, for the next
+    row. Kernels of one phase leave it to the processor."""
+    graph, _ = rows(8, 500)
+    (kernel,) = [k for k in kernels(graph) if type(k) is Loop]
+    first, ahead = met(kernel), fetched(kernel)
+    asked = {a.memory: (p, a.is_next) for p, every in enumerate(ahead) for a in every}
+    assert sum(map(len, ahead)) == len(asked) == len(first) == 4  # x, ct, w; the quotient
+    assert {0, 1} <= set(first.values())
+    for k, phase in first.items():
+        assert asked[k][1] == (phase == 0)
+        assert asked[k][0] < phase or not phase
+    builder, (x,) = of_floats((40, 30))
+    with use_sink(builder):
+        graph = builder.graph([x * 2.0 + x])
+    (single,) = kernels(graph)
+    assert fetched(single) == [[]]
+
+
+def test_large_work_is_cut_into_few_tiles() -> None:
+    """Enough for every processor to come out even, and no more: memory likes long pieces."""
+    builder, (x,) = of_floats((4096, 4096))
+    with use_sink(builder):
+        graph = builder.graph([x * 2.0 + x])
+    (call,) = [a for a in compiled(graph).nests.actions if type(a) is Call]
+    assert 8 * target().cores <= call.tiles
+    assert call.tiles <= 8 * max(target().cores, 8) + 1
 
 
 @pytest.mark.parametrize("approximate", ["none", "tanh"])

@@ -53,12 +53,24 @@ class Access:
             ))  # fmt: skip
         return names
 
-    def write(self, at: str, value: Vector, positions: list[str], masks: list[str]) -> None:
+    def write(
+        self,
+        at: str,
+        value: Vector,
+        positions: list[str],
+        masks: list[str],
+        is_stream: bool = False,
+    ) -> None:
+        """`is_stream`: past the caches; each vector lies on a multiple of its size."""
         body, kind = self.body, value.type
         names = value.names * (len(positions) if len(value.names) == 1 else 1)
         align = max(1, int(kind[1:]) // 8) if kind[0] == "i" else {"float": 4, "double": 8}[kind]
         for name, position, mask in zip(names, positions, masks, strict=True):
             place = body.set(f"getelementptr {kind}, ptr {at}, i64 {position}")
+            if is_stream:
+                whole = f"align {align * self.lanes}, !nontemporal !{{i32 1}}"
+                body.line(f"  store {value.wide} {name}, ptr {place}, {whole}")
+                continue
             if not mask:
                 body.line(f"  store {value.wide} {name}, ptr {place}, align {align}")
                 continue

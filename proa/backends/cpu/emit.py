@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 from proa.backends.cpu.access import Access
+from proa.backends.cpu.ahead import Fetch, fetched
+from proa.backends.cpu.blocks import Blocks, Waiting
 from proa.backends.cpu.claims import (
     applied,
     memory_type,
@@ -19,18 +21,18 @@ from proa.backends.cpu.claims import (
     signed,
     widened,
 )
-from proa.backends.cpu.kernel import BLOCK, LANES, entered, lane_dtype
+from proa.backends.cpu.kernel import LANES, entered, lane_dtype
 from proa.backends.cpu.odometer import Odometer
-from proa.backends.cpu.sums import Joined, halved, identity, join_helpers, joined, taken
+from proa.backends.cpu.sums import halved, identity, joined, taken
 from proa.backends.cpu.target import Target
-from proa.backends.cpu.vector import Body, Vector, select
+from proa.backends.cpu.vector import Body, Vector
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 if TYPE_CHECKING:
     from proa.backends.cpu.loop import Loop
 
-WORDS: Final = 8  # of a loop's table before the strides along the row
+WORDS: Final = 9  # of a loop's table before the strides along the row
 
 
 def lanes_of(kernel: Loop, machine: Target) -> int:
@@ -64,7 +66,7 @@ def group_of(kernel: Loop, machine: Target) -> int:
 class _Emitter:
     def __init__(self, kernel: Loop, machine: Target) -> None:
         self.kernel = kernel
-        self.body = Body(lanes_of(kernel, machine))
+        self.body = Body(lanes_of(kernel, machine), machine.has_scale)
         self.access = Access(self.body)
         self.group = group_of(kernel, machine)
         self.count = len(kernel.operands)
@@ -72,7 +74,13 @@ class _Emitter:
         self.memory += [kernel.result_dtype(r) for r, _ in kernel.results]
         self.still: dict[int, Vector] = {}
         self.kept = {number: i for i, number in enumerate(kernel.analysis.kept)}
+        self.along = [
+            self.count + i for i, (_, pattern) in enumerate(kernel.results) if pattern == "u"
+        ]
+        self.is_x86 = machine.is_x86
         self.steps: list[str] = []
+        sizes = [d.itemsize for d in self.memory]
+        self.fetch = Fetch(self.body, fetched(kernel), sizes, self.count, machine.l2_bytes)
 
     @property
     def lanes(self) -> int:
@@ -85,7 +93,9 @@ class _Emitter:
     def function(self) -> list[str]:
         body, pointers = self.body, len(self.memory)
         body.label("entry")
-        axes, size, rows, chunk, pieces, period, extent, lanes = map(self.word, range(WORDS))
+        axes, size, rows, chunk, pieces, period, extent, lanes, stream = map(
+            self.word, range(WORDS)
+        )
         self.steps = [self.word(WORDS + k) for k in range(self.count)]
         piece = body.set(f"urem i64 %tile, {pieces}")
         block = body.set(f"udiv i64 %tile, {pieces}")
@@ -103,20 +113,28 @@ class _Emitter:
         body.line(f"  %end = add i64 {end}, 0")
         body.line(f"  %piece = add i64 {piece}, 0")
         body.line(f"  %lanes = add i64 {lanes}, 0")
-        self.joined = Joined(self.body, self._most_sums()) if self._most_sums() else None
+        body.line(f"  %streams = and i1 {body.set(f'trunc i64 {stream} to i1')}, {self._apart()}")
+        self.waiting = Waiting(self.body, self._most_sums()) if self._most_sums() else None
         walk = Odometer(body, pointers, WORDS + self.count, axes)
         starts = walk.begin(first)
         if self.kernel.across:
             self._fill(walk, starts)
+        self.fetch.far(walk)
         some = body.set(f"icmp slt i64 {first}, {last}")
         body.line(f"  br i1 {some}, label %row, label %end.tile")
         before = body.here
         walk.rows(first, starts, before)
+        self._stream()
+        self.fetch.begin("%stream")
         self._still()
         for phase in range(self.kernel.analysis.phases):
             self._phase(phase)
         self._row_results()
         walk.advance(last)
+        if self.along and self.is_x86:  # elsewhere what is released next waits for them anyway
+            body.declare("llvm.x86.sse.sfence", "void", [])
+            body.line("  call void @llvm.x86.sse.sfence()")
+        body.line("  ret void")
         arguments = ", ".join(
             ["ptr %table", "i64 %tile", "ptr %scratch", *[f"ptr %p{k}" for k in range(pointers)]]
         )
@@ -164,6 +182,57 @@ class _Emitter:
             body.label(f"fill{k}.end")
 
     # Loads and stores.
+
+    def _apart(self) -> str:
+        """Whether no result lies where an operand does: that is in the cache when it is written."""
+        body, found = self.body, "true"
+        for k in self.along:
+            for o, (_, pattern) in enumerate(self.kernel.operands):
+                if pattern == "u":
+                    here = body.set(f"icmp ne ptr %p{k}, %p{o}")
+                    found = body.set(f"and i1 {found}, {here}")
+        return found
+
+    def _stream(self) -> None:
+        """Whether results of this row go past the caches; where values that are kept lie."""
+        body = self.body
+        places = [body.set(f"ptrtoint ptr %at{k} to i64") for k in self.along]
+        low = "0"
+        for place in places:
+            low = body.set(f"or i64 {low}, {place}")
+        apart = body.set(f"icmp eq i64 {body.set(f'and i64 {low}, 63')}, 0")
+        body.line(f"  %stream = and i1 {apart}, %streams")
+        for number, i in self.kept.items():
+            far = body.set(f"mul i64 %span, {8 * i}")
+            at = body.set(f"getelementptr i8, ptr %scratch, i64 {far}")
+            other = self._result(number) if number in self.kernel.stored else at
+            body.line(f"  %kept{number} = select i1 %stream, ptr {at}, ptr {other}")
+
+    def _result(self, number: int) -> str:
+        """Where the row of a node that is a result lies."""
+        return f"%at{self.count + [r for r, _ in self.kernel.results].index(number)}"
+
+    def _store(
+        self, made: list[tuple[int, int, Vector]], positions: list[str], masks: list[str]
+    ) -> None:
+        """Results (memory, node, vectors) of a group; whole groups past the caches if asked for."""
+        body, tag = self.body, self.body.fresh()[1:]
+        if not masks[0]:
+            body.line(f"  br i1 %stream, label %{tag}.stream, label %{tag}.plain")
+            body.label(f"{tag}.stream")
+            for k, number, vectors in made:
+                self.access.write(f"%at{k}", vectors, positions, masks, True)
+                if number in self.kernel.stored:
+                    self.access.write(f"%kept{number}", vectors, positions, masks)
+            body.line(f"  br label %{tag}.after")
+            body.label(f"{tag}.plain")
+        for k, number, vectors in made:
+            self.access.write(f"%at{k}", vectors, positions, masks)
+            if number in self.kernel.stored and masks[0]:
+                self.access.write(f"%kept{number}", vectors, positions, masks)
+        if not masks[0]:
+            body.line(f"  br label %{tag}.after")
+            body.label(f"{tag}.after")
 
     def _value(self, dtype: Dtype, names: list[str]) -> Vector:
         return widened(Vector(self.body, memory_type(dtype), names, signed(dtype)), dtype)
@@ -242,25 +311,25 @@ class _Emitter:
                 if number < self.count:
                     values[number] = self._load(number, positions, masks)
                 else:
-                    values[number] = self._again(number, positions)
+                    values[number] = self._again(number, positions, masks)
             return values[number]
 
         for number in analysis.needed[phase]:
             entry, sources = self.kernel.nodes[number - self.count]
             values[number] = applied(entry, [value(s) for s in sources])
-            if number in self.kept and analysis.phase[number] == phase:
+            is_stored = number in self.kernel.stored
+            if number in self.kept and analysis.phase[number] == phase and not is_stored:
                 self._keep(number, values[number], positions)
         for result, pattern in self.kernel.results:
             if phase == analysis.phase[result] and pattern == "u":
                 value(result)  # all loads come before a store: a result may lie where operands do
+        made = []
         for i, (result, pattern) in enumerate(self.kernel.results):
             k, sum_ = self.count + i, self.kernel.reduction(result)
             if phase != analysis.phase[result]:
                 continue
             if pattern == "u":
-                self.access.write(
-                    f"%at{k}", narrowed(value(result), self.memory[k]), positions, masks
-                )
+                made.append((k, result, narrowed(value(result), self.memory[k])))
             elif sum_ is not None and pattern == "+":
                 new = taken(value(self.kernel.nodes[result - self.count][1][0]), sum_)
                 names = self.access.read(
@@ -268,122 +337,70 @@ class _Emitter:
                 )
                 old = Vector(self.body, new.type, names, new.signed)
                 self.access.write(f"%at{k}", joined(sum_, old, new), positions, masks)
+        if made:
+            self._store(made, positions, masks)
         for number, _ in self._sums(phase):
             value(self.kernel.nodes[number - self.count][1][0])
         return values
 
-    def _kept_at(self, number: int) -> str:
-        """Where a kept value's row begins in scratch."""
-        far = self.body.set(f"mul i64 %span, {8 * self.kept[number]}")
-        return self.body.set(f"getelementptr i8, ptr %scratch, i64 {far}")
-
     def _keep(self, number: int, value: Vector, positions: list[str]) -> None:
         if value.type == "i1":
             value = value.to("zext", "i8")
-        self.access.write(self._kept_at(number), value, positions, [""] * len(positions))
+        self.access.write(f"%kept{number}", value, positions, [""] * len(positions))
 
-    def _again(self, number: int, positions: list[str]) -> Vector:
+    def _again(self, number: int, positions: list[str], masks: list[str]) -> Vector:
+        """A kept value: from scratch, or its result if it is one; this ends where the row does."""
         dtype = self.kernel.dtype(number)
+        masks = masks if number in self.kernel.stored else [""] * len(positions)
         kind = register_type(dtype)
         stored = "i8" if kind == "i1" else kind
         align = lane_dtype(dtype).itemsize
-        names = self.access.read(
-            self._kept_at(number), stored, positions, [""] * len(positions), align
-        )
+        names = self.access.read(f"%kept{number}", stored, positions, masks, align)
         found = Vector(self.body, stored, names, signed(dtype))
         return found.differs(0) if kind == "i1" else found
 
     def _phase(self, phase: int) -> None:
         """Whole groups, then single vectors (with sums: steps of 16), their lanes beyond the end
         masked."""
-        body, sums, p = self.body, self._sums(phase), phase
-        step = LANES // self.lanes if sums else 1
-        accs = [[f"%acc{p}_{i}_{v}" for v in range(step)] for i in range(len(sums))]
-        types = [register_type(lane_dtype(e.ins[0].dtype)) for _, e in sums]
-        start = [body.constant(identity(e), t) for (_, e), t in zip(sums, types, strict=True)]
-        width, before = self.group * self.lanes, self.body.here
+        body, p = self.body, phase
+        sums, blocks = self._sums(p), None
+        if sums:
+            assert self.waiting is not None
+            blocks = Blocks(body, self.waiting, p, [e for _, e in sums])
+        width, before = self.group * self.lanes, body.here
         body.line(f"  br label %groups{p}")
         body.label(f"groups{p}")
         body.line(f"  %i{p} = phi i64 [ %begin, %{before} ], [ %i{p}.next, %groups{p}.end ]")
-        if sums:
-            body.line(f"  %blocks{p} = phi i64 [ 0, %{before} ], [ %blocks{p}.n, %groups{p}.end ]")
-        for names, kind, zero in zip(accs, types, start, strict=True):
-            for n in names:
-                later = f"[ {n}.n, %groups{p}.end ]"
-                body.line(f"  {n} = phi {body.wide(kind)} [ {zero}, %{before} ], {later}")
+        if blocks is not None:
+            blocks.begin(before)
         body.line(f"  %i{p}.next = add i64 %i{p}, {width}")
         body.line(f"  %i{p}.more = icmp sle i64 %i{p}.next, %end")
         body.line(f"  br i1 %i{p}.more, label %groups{p}.body, label %rest{p}")
         body.label(f"groups{p}.body")
-        positions = [f"%i{p}"] + [
-            body.set(f"add i64 %i{p}, {u * self.lanes}") for u in range(1, self.group)
-        ]
+        self.fetch.ask(p, f"%i{p}", self.group)
+        positions = self._positions(f"%i{p}", self.group)
         values = self._compute(p, positions, [""] * self.group)
-        added = [
-            self._added(number, entry, names, values, self.group, [])
-            for (number, entry), names in zip(sums, accs, strict=True)
-        ]
-        if sums:
-            self._block_end(p, added, accs, types, start)
+        if blocks is not None:
+            blocks.end(blocks.added(self._summed(sums, values), self.group, []))
         else:
             body.line(f"  br label %groups{p}.end")
             body.label(f"groups{p}.end")
         body.line(f"  br label %groups{p}")
-        self._rest(p, step, sums, accs, types)
-        if sums:
-            self._complete(p, sums, accs, types)
+        self._rest(p, sums, blocks)
+        if blocks is not None:
+            self._complete(sums, blocks.complete())
         self._once(p + 1)
 
-    def _added(
-        self, number: int, entry: Entry, accs: list[str], values: dict[int, Vector], count: int,
-        masks: list[str],
-    ) -> list[str]:  # fmt: skip
-        """The lanes of a sum with a group of vectors added, ascending."""
-        new = taken(values[self.kernel.nodes[number - self.count][1][0]], entry)
-        names = new.names * (count if len(new.names) == 1 else 1)
-        step, now = len(accs), list(accs)
-        for u, name in enumerate(names):
-            one = new.like([name])
-            if masks:
-                one = select(Vector(self.body, "i1", [masks[u]], False), one, identity(entry))
-            (now[u % step],) = joined(entry, new.like([now[u % step]]), one).names
-        return now
+    def _positions(self, first: str, count: int) -> list[str]:
+        step = self.lanes
+        return [first] + [self.body.set(f"add i64 {first}, {v * step}") for v in range(1, count)]
 
-    def _block_end(
-        self, p: int, added: list[list[str]], accs: list[list[str]], types: list[str],
-        start: list[str],
-    ) -> None:  # fmt: skip
-        """After a block of 256 its lanes join those before, and the next begins anew."""
-        body, body_end = self.body, self.body.here
-        done = body.set(f"sub i64 %i{p}.next, %begin")
-        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
-        body.line(f"  %full{p} = icmp eq i64 {rest}, 0")
-        body.line(f"  br i1 %full{p}, label %push{p}, label %groups{p}.end")
-        body.label(f"push{p}")
-        assert self.joined is not None
-        flat = [(n, t) for names, t in zip(added, types, strict=True) for n in names]
-        self.joined.lay(flat)
-        body.line(f"  %pushed{p} = add i64 %blocks{p}, 1")
-        self.joined.push(self._helper(p), f"%blocks{p}")
-        body.line(f"  br label %groups{p}.end")
-        body.label(f"groups{p}.end")
-        body.line(f"  %blocks{p}.n = phi i64 [ %blocks{p}, %{body_end} ], [ %pushed{p}, %push{p} ]")
-        for names, olds, kind, zero in zip(added, accs, types, start, strict=True):
-            for n, old in zip(names, olds, strict=True):
-                body.line(
-                    f"  {old}.n = phi {body.wide(kind)} [ {n}, %{body_end} ], [ {zero}, %push{p} ]"
-                )
+    def _summed(self, sums: list[tuple[int, Entry]], values: dict[int, Vector]) -> list[Vector]:
+        """What is added to each sum."""
+        return [taken(values[self.kernel.nodes[n - self.count][1][0]], e) for n, e in sums]
 
-    def _helper(self, p: int) -> str:
-        """The functions that join the blocks of a phase's sums, written when first asked for."""
-        ops = [(e, LANES // self.lanes) for _, e in self._sums(p)]
-        return join_helpers(self.body, f"join{p}", ops, self._most_sums())
-
-    def _rest(
-        self, p: int, step: int, sums: list[tuple[int, Entry]], accs: list[list[str]],
-        types: list[str],
-    ) -> None:  # fmt: skip
-        body = self.body
+    def _rest(self, p: int, sums: list[tuple[int, Entry]], blocks: Blocks | None) -> None:
+        body, step = self.body, 1 if blocks is None else blocks.step
         body.label(f"rest{p}")
         body.line(f"  %j{p} = phi i64 [ %i{p}, %groups{p} ], [ %j{p}.next, %rest{p}.end ]")
         begun = len(body.lines)
@@ -391,63 +408,25 @@ class _Emitter:
         body.line(f"  br i1 %left{p}, label %rest{p}.body, label %after{p}")
         body.label(f"rest{p}.body")
         masks = self.access.masks(f"%j{p}", step)
-        positions = [f"%j{p}"] + [
-            body.set(f"add i64 %j{p}, {v * self.lanes}") for v in range(1, step)
-        ]
-        values = self._compute(p, positions, masks)
-        carried = []
-        for (number, entry), names, kind in zip(sums, accs, types, strict=True):
-            added = self._added(number, entry, [f"{n}.r" for n in names], values, step, masks)
-            carried += [
-                f"  {n}.r = phi {body.wide(kind)} [ {n}, %groups{p} ], [ {new}, %rest{p}.end ]"
-                for n, new in zip(names, added, strict=True)
-            ]
-        body.lines[begun:begun] = carried
+        values = self._compute(p, self._positions(f"%j{p}", step), masks)
+        if blocks is not None:
+            added = blocks.added(self._summed(sums, values), step, masks)
+            body.lines[begun:begun] = blocks.carried(added)
         body.line(f"  br label %rest{p}.end")
         body.label(f"rest{p}.end")
         body.line(f"  %j{p}.next = add i64 %j{p}, {step * self.lanes}")
         body.line(f"  br label %rest{p}")
         body.label(f"after{p}")
 
-    def _complete(
-        self, p: int, sums: list[tuple[int, Entry]], accs: list[list[str]], types: list[str]
-    ) -> None:
-        """Blocks joined, then lanes by halves; of an incomplete sum the lanes are stored."""
-        body = self.body
-        assert self.joined is not None
-        body.line(f"  %many{p} = icmp ne i64 %blocks{p}, 0")
-        body.line(f"  br i1 %many{p}, label %several{p}, label %done{p}")
-        body.label(f"several{p}")
-        flat = [(f"{n}.r", t) for names, t in zip(accs, types, strict=True) for n in names]
-        self.joined.lay(flat)
-        done = body.set("sub i64 %end, %begin")
-        rest = body.set(f"and i64 {done}, {BLOCK - 1}")
-        open_ = body.set(f"icmp ne i64 {rest}, 0")
-        body.line(f"  br i1 {open_}, label %last{p}, label %found{p}")
-        body.label(f"last{p}")
-        self.joined.push(self._helper(p), f"%blocks{p}")
-        body.line(f"  %one.more{p} = add i64 %blocks{p}, 1")
-        body.line(f"  br label %found{p}")
-        body.label(f"found{p}")
-        body.line(f"  %total{p} = phi i64 [ %blocks{p}, %several{p} ], [ %one.more{p}, %last{p} ]")
-        names = self.joined.finish(self._helper(p), f"%total{p}", [t for _, t in flat])
-        body.line(f"  br label %done{p}")
-        body.label(f"done{p}")
-        found = []
-        for (old, kind), new in zip(flat, names, strict=True):
-            found.append(body.set(
-                f"phi {body.wide(kind)} [ {old}, %after{p} ], [ {new}, %found{p} ]"
-            ))  # fmt: skip
-        step = LANES // self.lanes
-        for i, ((number, entry), kind) in enumerate(zip(sums, types, strict=True)):
-            lanes = Vector(body, kind, found[i * step : (i + 1) * step], signed(entry.ins[0].dtype))
+    def _complete(self, sums: list[tuple[int, Entry]], found: list[Vector]) -> None:
+        """Lanes by halves; of an incomplete sum the lanes are stored."""
+        for (number, entry), lanes in zip(sums, found, strict=True):
             if self.kernel.is_partial:
                 k = self.count + [r for r, _ in self.kernel.results].index(number)
-                start = body.set(f"mul i64 %piece, {LANES}")
-                places = [body.set(f"add i64 {start}, {v * self.lanes}") for v in range(step)]
-                self.access.write(f"%at{k}", lanes, places, [""] * step)
-                continue
-            self.still[number] = halved(entry, lanes)
+                start, step = self.body.set(f"mul i64 %piece, {LANES}"), len(lanes.names)
+                self.access.write(f"%at{k}", lanes, self._positions(start, step), [""] * step)
+            else:
+                self.still[number] = halved(entry, lanes)
 
     def _row_results(self) -> None:
         """What is one number a row is stored once."""

@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 from proa.backends.cpu.functions_flow import outlined, rarely
-from proa.backends.cpu.vector import Vector, absolute, copysign, fma, horner, select
+from proa.backends.cpu.vector import Vector, absolute, copysign, fma, horner, scaled, select
 
 LOG2E: Final = 1.4426950408889634
 LN2_HIGH: Final = float.fromhex("0x1.62e400p-1")
@@ -52,20 +52,24 @@ EXP: Final = (
 
 
 def _reduced(x: Vector) -> tuple[Vector, Vector, Vector]:
-    """(n, its bits, r) with x = n log 2 + r, |r| <= log 2 / 2."""
+    """(n, n in bits, r) with x = n log 2 + r, |r| <= log 2 / 2. Above the 9 bits that a power of
+    two needs of n stand those of `ROUND`: also in half of it, and in the other half."""
     shifted = fma(x, LOG2E, ROUND)
     n = shifted - ROUND
     r = fma(n, -LN2_LOW, fma(n, -LN2_HIGH, x))
-    return n, _bits(shifted) - 0x4B400000, r
+    return n, _bits(shifted), r
 
 
 def exp(x: Vector) -> Vector:
-    """2^n e^r, in two steps so that the ends of the range come out right."""
+    """2^n e^r, in two steps so that the ends of the range come out right: the first is exact, so
+    one step of a processor that has it gives the same."""
     x = at_least(at_most(x, 89.0), -104.0)
-    _, n, r = _reduced(x)
+    n, bits, r = _reduced(x)
     y = fma(r * r, horner(r, EXP), r) + 1.0
-    half = n >> 1
-    return y * _power_of_two(half) * _power_of_two(n - half)
+    if y.can_scale:
+        return scaled(y, n)
+    half = bits >> 1
+    return y * _power_of_two(half) * _power_of_two(bits - half)
 
 
 def expm1(x: Vector) -> Vector:

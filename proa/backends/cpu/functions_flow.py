@@ -82,7 +82,7 @@ def outlined(name: str, function: Callable[..., Lanes], *operands: Vector) -> li
     """`function` as a function of its own, called for one register after another."""
     body = operands[0].body
     name = "_".join([name, *[v.type for v in operands]])
-    inner = Body(body.lanes)
+    inner = Body(body.lanes, body.scales)
     inner.declared, inner.helpers = body.declared, body.helpers
     given = [Vector(inner, v.type, [f"%x{i}"], v.signed) for i, v in enumerate(operands)]
     found = function(*given)

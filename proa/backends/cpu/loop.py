@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, final
 
-from proa.backends.cpu.claims import code_of
+from proa.backends.cpu.claims import code_of, memory_type, register_type
 from proa.backends.cpu.emit import emit
 from proa.backends.cpu.kernel import is_reduction, lane_dtype
 from proa.backends.cpu.target import Target
@@ -33,6 +33,11 @@ class Analysis(NamedTuple):
     phases: int
     kept: tuple[int, ...]
     needed: tuple[tuple[int, ...], ...]
+
+
+def is_plain(dtype: Dtype) -> bool:
+    """Whether registers hold elements as memory does."""
+    return memory_type(dtype) == register_type(dtype)
 
 
 @final
@@ -110,6 +115,12 @@ class Loop:
     def across(self) -> frozenset[int]:
         """Reductions from row to row."""
         return frozenset([r for r, pattern in self.results if pattern == "+"])
+
+    @property
+    def stored(self) -> frozenset[int]:
+        """Kept nodes that are results in the same form: they can be read from there."""
+        found = [r for r, p in self.results if p == "u" and is_plain(self.dtype(r))]
+        return frozenset(found) & frozenset(self.analysis.kept)
 
     def _analysed(self) -> Analysis:
         kind = ["still" if p in STILL else "full" for _, p in self.operands]

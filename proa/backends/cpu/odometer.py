@@ -97,4 +97,3 @@ class Odometer:
             body.line(f"  %back{k} = sub i64 %next{k}, {span}")
         body.line("  br label %carry")
         body.label("end.tile")
-        body.line("  ret void")

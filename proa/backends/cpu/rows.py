@@ -12,6 +12,7 @@ from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_across, is_reduction
 from proa.backends.cpu.layout import Layout, contiguous
 from proa.backends.cpu.loop import Loop
 from proa.backends.cpu.sums import Join
+from proa.backends.cpu.target import target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 TILE_NS: Final = 40_000.0  # what a tile should take
 BYTES_NS: Final = 16.0  # moved in a nanosecond
 COST_NS: Final = 0.02  # of one elementary operation
+MOST: Final = 8  # times the size that would take this long, where there are tiles enough:
+TILES: Final = 8  # for each processor; memory likes to be walked in long pieces
+STREAM: Final = 1.25  # times the L3 cache: what moves more leaves its results out of the caches
+JOIN_BYTES: Final = 64 << 10  # of lanes that a tile joins
 COLUMN_BYTES: Final = 1024  # of a tile's columns, so that 16 lanes of them stay in the L1 cache
 
 
@@ -222,6 +227,7 @@ def loop_call(
     size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
     per_tile, chunk, pieces = rows, max(n, 1), 1
     if rows * n > 1.5 * size:
+        size = max(size, min(rows * n // (TILES * target().cores), MOST * size))
         if n >= 2 * size and not reduced:
             per_tile, chunk = 1, -(-size // 1024) * 1024
             pieces = -(-n // chunk)
@@ -297,9 +303,10 @@ def _join(
     nests: Nests, sums: list[tuple[int, Entry, int]], made: list[Result], outer: int, blocks: int,
     columns: int, lanes: int,
 ) -> None:  # fmt: skip
-    width = max(1, min(columns, 1 << 12))
-    parts = -(-columns // width)
     for (_, entry, slot), part in zip(sums, made, strict=True):
+        width = JOIN_BYTES // (blocks * lanes * part.dtype.itemsize) // LANES * LANES
+        width = min(max(LANES, width), max(1, columns), 1 << 12)
+        parts = -(-columns // width)
         nests.actions.append(Call(
             Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts, lanes),
             outer * parts, 0, nests.step,
@@ -344,6 +351,15 @@ def _element_ns(kernel: Loop, operands: Sequence[Operand], results: Sequence[Res
     return float(max(moved / BYTES_NS, cost * COST_NS, 0.01))
 
 
+def _moved(
+    walk: _Walk, kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], tiles: int
+) -> int:
+    """About how many bytes a call reads and writes along its rows."""
+    sizes = [o.itemsize for o, pattern in kernel.operands if pattern in ("u", "g")]
+    sizes += [r.dtype.itemsize for r in results if r.pattern == "u"]
+    return sum(sizes) * tiles * walk.per_tile * min(walk.chunk, walk.n)
+
+
 class _Walk(NamedTuple):
     """The words of a loop's table that say how rows of n elements are cut: rows a tile, elements
     a piece of a row, pieces a row; of each `period` of rows only `extent` are there, and fewer
@@ -362,7 +378,9 @@ def _called(
     kernel: Loop, operands: Sequence[Operand], results: Sequence[Result], walk: _Walk,
     steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
-    table = [len(axes), *walk, *steps[: len(operands)]]
+    axes = axes or [(1, [0] * (len(operands) + len(results)))]  # a stride to the next row
+    is_stream = _moved(walk, kernel, operands, results, tiles) > STREAM * target().l3_bytes
+    table = [len(axes), *walk, int(is_stream), *steps[: len(operands)]]
     for m, strides in axes:
         table += [m, *strides]
     return Call(

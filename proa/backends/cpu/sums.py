@@ -23,9 +23,6 @@ from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
 RULE: Final = {"sum": "add", "max": "maximum", "min": "minimum"}
-LEVELS: Final = 48
-SLOT: Final = 128  # bytes of a vector in memory: at most 16 lanes of 8 bytes
-Op = tuple[Entry, int]  # a reduction, and how many registers hold its lanes
 
 
 def claimed_sum(entry: Entry) -> bool:
@@ -52,6 +49,24 @@ def identity(entry: Entry) -> Any:
 def joined(entry: Entry, x: Vector, y: Vector) -> Vector:
     """Two partial results as one; x comes from elements before those of y."""
     return RULES[RULE[entry.primitive.name]](x, y, entry)
+
+
+def lengthened(entry: Entry, lanes: Vector, new: list[Vector]) -> Vector:
+    """Lanes with vectors of one block added, ascending. NaN stays: of the largest or smallest of
+    several that is looked at once, beside the chain of comparisons, which so is half as long."""
+    name, is_half = entry.primitive.name, entry.ins[0].dtype is dtypes.float16
+    if name == "sum" or not lanes.is_float or is_half or len(new) == 1:
+        for x in new:
+            lanes = joined(entry, lanes, x)
+        return lanes
+    found, lost, bad = lanes, new[0], lanes.compare("uno", new[0])
+    for x in new:
+        found = select(found > x if name == "max" else found < x, found, x)
+    for i, x in enumerate(new[1:], 1):
+        lost = lost + x
+        if i % 2:
+            bad = bad | x.compare("uno", new[min(i + 1, len(new) - 1)])
+    return select(bad, lanes + lost, found)
 
 
 def taken(x: Vector, entry: Entry) -> Vector:
@@ -87,136 +102,6 @@ def halved(entry: Entry, lanes: Vector) -> Vector:
         f"{body.wide('i32')} zeroinitializer"
     )
     return completed(entry, found.like([first]))
-
-
-@final
-class Joined:
-    """The blocks of a row that wait for a right neighbour, one a level of the tree, in memory."""
-
-    def __init__(self, body: Body, registers: int) -> None:
-        self.body = body
-        self.registers = registers
-        size = SLOT * registers
-        body.line(f"  %fresh = alloca [{size} x i8], align 64")
-        body.line(f"  %stack = alloca [{LEVELS * size} x i8], align 64")
-
-    def lay(self, registers: list[tuple[str, str]]) -> None:
-        """Registers (name, type) where the helpers find them."""
-        for i, (name, kind) in enumerate(registers):
-            at = self.body.set(f"getelementptr i8, ptr %fresh, i64 {SLOT * i}")
-            self.body.line(f"  store {self.body.wide(kind)} {name}, ptr {at}, align 64")
-
-    def push(self, helper: str, number: str) -> None:
-        """One more block, its number counted from 0."""
-        self.body.line(f"  call void @{helper}.push(ptr %stack, ptr %fresh, i64 {number})")
-
-    def finish(self, helper: str, count: str, types: list[str]) -> list[str]:
-        """All blocks as one."""
-        body = self.body
-        body.line(f"  call void @{helper}.finish(ptr %stack, ptr %fresh, i64 {count})")
-        found = []
-        for i, kind in enumerate(types):
-            at = body.set(f"getelementptr i8, ptr %fresh, i64 {SLOT * i}")
-            found.append(body.set(f"load {body.wide(kind)}, ptr {at}, align 64"))
-        return found
-
-
-def join_helpers(body: Body, name: str, ops: list[Op], most: int) -> str:
-    """Functions `name.push` and `name.finish` on a stack of blocks, as helpers of a body; a level
-    of the stack has room for `most` registers."""
-    if f"{name}.push" not in body.helpers:
-        body.helpers[f"{name}.push"] = _push(body, name, ops, most)
-        body.helpers[f"{name}.finish"] = _finish(body, name, ops, most)
-    return name
-
-
-def _registers(inner: Body, ops: list[Op], base: str) -> list[Vector]:
-    found, at = [], 0
-    for entry, count in ops:
-        dtype = lane_dtype(entry.ins[0].dtype)
-        kind, names = register_type(dtype), []
-        for _ in range(count):
-            place = inner.set(f"getelementptr i8, ptr {base}, i64 {SLOT * at}")
-            names.append(inner.set(f"load {inner.wide(kind)}, ptr {place}, align 64"))
-            at += 1
-        found.append(Vector(inner, kind, names, signed(dtype)))
-    return found
-
-
-def _stored(inner: Body, vectors: list[Vector], base: str) -> None:
-    names = [(n, v.wide) for v in vectors for n in v.names]
-    for i, (n, wide) in enumerate(names):
-        place = inner.set(f"getelementptr i8, ptr {base}, i64 {SLOT * i}")
-        inner.line(f"  store {wide} {n}, ptr {place}, align 64")
-
-
-def _level(inner: Body, level: str, most: int) -> str:
-    far = inner.set(f"mul i64 {level}, {SLOT * most}")
-    return inner.set(f"getelementptr i8, ptr %stack, i64 {far}")
-
-
-def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
-    """Joins with the left neighbours, level by level, as long as block `number` is a right one."""
-    inner = Body(body.lanes)
-    inner.line(f"define internal void @{name}.push(ptr %stack, ptr %fresh, i64 %number) {{")
-    inner.label("entry")
-    inner.line("  br label %level")
-    inner.label("level")
-    inner.line("  %l = phi i64 [ 0, %entry ], [ %l.next, %right ]")
-    at = _level(inner, "%l", most)
-    bit = inner.set(f"and i64 {inner.set('lshr i64 %number, %l')}, 1")
-    right = inner.set(f"icmp ne i64 {bit}, 0")
-    inner.line(f"  br i1 {right}, label %right, label %left")
-    inner.label("right")
-    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
-    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
-    inner.line("  %l.next = add i64 %l, 1")
-    inner.line("  br label %level")
-    inner.label("left")
-    _stored(inner, _registers(inner, ops, "%fresh"), at)
-    inner.line("  ret void")
-    inner.line("}")
-    _adopted(body, inner)
-    return inner.lines
-
-
-def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
-    """Joins what waits, the lowest level first; `fresh` stays what it is if there is nothing."""
-    inner = Body(body.lanes)
-    inner.line(f"define internal void @{name}.finish(ptr %stack, ptr %fresh, i64 %count) {{")
-    inner.label("entry")
-    inner.line("  br label %more")
-    inner.label("more")
-    inner.line("  %left = phi i64 [ %count, %entry ], [ %without, %taken ]")
-    inner.line("  %none = icmp eq i64 %left, 0")
-    inner.line("  br i1 %none, label %end, label %some")
-    inner.label("some")
-    inner.declare("llvm.cttz.i64", "i64", ["i64", "i1"])
-    inner.line("  %l = call i64 @llvm.cttz.i64(i64 %left, i1 true)")
-    at = _level(inner, "%l", most)
-    below = inner.set("sub i64 %left, 1")
-    inner.line(f"  %without = and i64 %left, {below}")
-    inner.line("  %first = icmp eq i64 %left, %count")
-    inner.line("  br i1 %first, label %start, label %add")
-    inner.label("start")
-    _stored(inner, _registers(inner, ops, at), "%fresh")
-    inner.line("  br label %taken")
-    inner.label("add")
-    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
-    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
-    inner.line("  br label %taken")
-    inner.label("taken")
-    inner.line("  br label %more")
-    inner.label("end")
-    inner.line("  ret void")
-    inner.line("}")
-    _adopted(body, inner)
-    return inner.lines
-
-
-def _adopted(body: Body, inner: Body) -> None:
-    body.declared.update(inner.declared)
-    body.helpers.update(inner.helpers)
 
 
 @final

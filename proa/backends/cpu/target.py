@@ -32,6 +32,11 @@ class Target(NamedTuple):
     page_bytes: int
 
     @property
+    def has_scale(self) -> bool:
+        """Whether one instruction multiplies by powers of two: AVX-512's vscalefps."""
+        return self.is_x86 and self.vector_bytes == 64
+
+    @property
     def is_x86(self) -> bool:
         return self.triple.startswith(("x86_64", "amd64"))
 

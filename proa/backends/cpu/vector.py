@@ -15,13 +15,15 @@ FLOATS: Final = ("float", "double")
 
 @final
 class Body:
-    """The instructions of a function, in order, and the intrinsics that they need."""
+    """The instructions of a function, in order, and the intrinsics that they need. `scales`: the
+    processor has an instruction that multiplies by powers of two."""
 
-    __slots__ = ("lines", "lanes", "declared", "count", "helpers", "here")
+    __slots__ = ("lines", "lanes", "scales", "declared", "count", "helpers", "here")
 
-    def __init__(self, lanes: int) -> None:
+    def __init__(self, lanes: int, scales: bool = False) -> None:
         self.lines: list[str] = []
         self.lanes = lanes
+        self.scales = scales
         self.declared: dict[str, str] = {}
         self.count = 0
         self.helpers: dict[str, list[str]] = {}
@@ -85,6 +87,11 @@ class Vector:
     @property
     def wide(self) -> str:
         return self.body.wide(self.type)
+
+    @property
+    def can_scale(self) -> bool:
+        """Whether `scaled` is there: of AVX-512, for 16 floats."""
+        return self.body.scales and self.body.lanes == 16 and self.type == "float"
 
     def like(self, names: Sequence[str], type_: str | None = None) -> Vector:
         return Vector(self.body, type_ or self.type, names, self.signed)
@@ -241,6 +248,17 @@ def horner(x: Vector, coefficients: Sequence[float], start: Vector | None = None
     for c in coefficients:
         found = x.full(c) if found is None else fma(x, found, c)
     return found  # type: ignore[no-any-return]
+
+
+def scaled(x: Vector, n: Vector) -> Vector:
+    """x 2^n for integers n, rounded once."""
+    body, wide, name = x.body, x.wide, "llvm.x86.avx512.mask.scalef.ps.512"
+    body.declare(name, wide, [wide, wide, wide, "i16", "i32"])
+    made = []
+    for a, b in zip(x.names, n.names, strict=True):
+        operands = f"{wide} {a}, {wide} {b}, {wide} zeroinitializer, i16 -1, i32 4"
+        made.append(body.set(f"call {wide} @{name}({operands})"))
+    return x.like(made)
 
 
 def floor(x: Vector) -> Vector:
