@@ -237,11 +237,11 @@ def _largest(axes: list[Axis], otherwise: Axis, unit: int) -> tuple[Axis, list[A
 def _caches(shape: Shape, machine: Target) -> tuple[int, int, int]:
     """Panels, and columns, that are packed at once; rows of a tile whose panels are kept. Where a
     sliver stays in the first cache the panels fill part of the second, and the columns part of the
-    third; else columns the second. What is kept lies in the third."""
-    third = machine.l3_bytes // 4 // machine.cores
-    panels, share = 1, machine.l2_bytes * 3 // 4
+    third; else columns part of the second. What is kept lies in the third."""
+    second, third = machine.l2_bytes * 3 // 8, machine.l3_bytes // 4 // machine.cores
+    panels, share = 1, second
     if shape.keeps_sliver:
-        panels, share = max(1, machine.l2_bytes * 3 // 8 // shape.panel_bytes), third
+        panels, share = max(1, second // shape.panel_bytes), third
     most = min(2048, share // (BLOCK * shape.itemsize)) // shape.columns * shape.columns
     tallest = max(MOST_PANELS, third // shape.panel_bytes) * shape.rows
     return panels, max(most, 4 * shape.columns), tallest
@@ -355,7 +355,8 @@ def _call(
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
         "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
         "along_b": int(along_b), "block": tiles.panels * shape.rows, "kept": kept,
-        "strip": tiles.strip, "slivers": slivers, "through": at if through else 0, "axes": len(batch),
+        "strip": tiles.strip, "slivers": slivers, "through": at if through else 0,
+        "axes": len(batch),
     }  # fmt: skip
     table = [words[name] for name in TABLE]
     for axis in reversed(batch):

@@ -151,8 +151,8 @@ class Code:
         self, stop: str, step: str | int = 1, carried: Sequence[tuple[str, str]] = (),
         start: str = "0",
     ) -> Iterator[Loop]:  # fmt: skip
-        """From `start` while below `stop`. `carried`: (type, first value); the body may set `next` of
-        the values and `step`. After the loop `values` are the last ones."""
+        """From `start` while below `stop`. `carried`: (type, first value); the body may set `next`
+        of the values and `step`. After the loop `values` are the last ones."""
         body, before = self.body, self.block
         head, inside, done = (self.fresh(n) for n in ("head", "body", "done"))
         loop = Loop(body.fresh(), [body.fresh() for _ in carried], str(step))
