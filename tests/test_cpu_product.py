@@ -20,6 +20,7 @@ from proa.backends.cpu.product_copy import Packing
 from proa.backends.cpu.product_micro import shape_of
 from proa.backends.cpu.product_pair import Join, Pair
 from proa.backends.cpu.product_row import PIECE, Row
+from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, binding, find, foreign
 from proa.graph.spec import spec
 
@@ -396,6 +397,22 @@ def test_bits_of_any_tiling(dtype: Any, monkeypatch: Any) -> None:
             check(x, y, "mk,kn->mn", monkeypatch, machine)
             check(x[:1], y, "mk,kn->nm", monkeypatch, machine)
             check(x3, y3, "bmk,bkn->bmn", monkeypatch, machine)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64], ids=str)
+@pytest.mark.parametrize("level", LEVELS)
+def test_panels_are_packed_once_for_all_strips(dtype: Any, level: str, monkeypatch: Any) -> None:
+    """One core has one tile: its columns go by in strips, its panels stay; both fit the caches."""
+    machine = find(level)._replace(cores=1, l1_bytes=32 << 10, l2_bytes=256 << 10, l3_bytes=8 << 20)
+    for rows, small in ((147, 0), (147, 1 << 30), (400, 0)):
+        monkeypatch.setattr(product, "SMALL", small)
+        x, y = random((rows, 500), dtype, rows), random((500, 1500), dtype, 2)
+        (call,) = prepared(x, y, "mk,kn->mn", machine, monkeypatch).actions
+        word = dict(zip(TABLE, call.table, strict=False))
+        assert call.tiles == 1 and word["tile_rows"] == rows and word["tile_columns"] == 1500
+        assert (word["kept"] > 0) == (word["strip"] < 1500)
+        assert call.scratch <= machine.l3_bytes // 2 + machine.l2_bytes
+        check(x, y, "mk,kn->mn", monkeypatch, machine)
 
 
 @pytest.mark.parametrize("dtype", ALL, ids=str)

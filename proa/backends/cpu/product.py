@@ -69,13 +69,15 @@ class Problem(NamedTuple):
 
 @final
 class Tiles(NamedTuple):
-    """What one tile holds: of the batch, rows, columns, steps along k; panels packed at once."""
+    """What one tile holds: of the batch, rows, columns, steps along k; panels, and columns, that
+    are packed at once."""
 
     batch: int
     rows: int
     columns: int
     depth: int
     panels: int
+    strip: int
 
 
 def claims(entry: Entry) -> bool:
@@ -235,15 +237,17 @@ def _largest(axes: list[Axis], otherwise: Axis, unit: int) -> tuple[Axis, list[A
     return chosen, [x for x in axes if x is not chosen]
 
 
-def _caches(shape: Shape, machine: Target) -> tuple[int, int]:
-    """Panels, and columns, that are packed at once. Where a sliver stays in the first cache the
-    panels fill part of the second, and the columns part of the third; else columns the second."""
-    panels, share = 1, machine.l2_bytes * 3 // 4
+def _caches(shape: Shape, machine: Target) -> tuple[int, int, int]:
+    """Panels, and columns, that are packed at once; rows of a tile whose panels are kept. Where a
+    sliver stays in the first cache the panels fill part of the second, and the columns part of the
+    third; else columns part of the second. What is kept lies in the third."""
+    second, third = machine.l2_bytes * 3 // 8, machine.l3_bytes // 4 // machine.cores
+    panels, share = 1, second
     if shape.keeps_sliver:
-        panels = max(1, machine.l2_bytes * 3 // 8 // shape.panel_bytes)
-        share = machine.l3_bytes // 4 // machine.cores
+        panels, share = max(1, second // shape.panel_bytes), third
     most = min(2048, share // (BLOCK * shape.itemsize)) // shape.columns * shape.columns
-    return panels, max(most, 4 * shape.columns)
+    tallest = max(MOST_PANELS, third // shape.panel_bytes) * shape.rows
+    return panels, max(most, 4 * shape.columns), tallest
 
 
 def _calls(
@@ -307,7 +311,7 @@ def _pair(
         last = Problem(
             [], problem.rows, problem.columns._replace(c=size), depth._replace(size=rest)
         )
-        tiles = Tiles(1, 1, 1, rest, 1)
+        tiles = Tiles(1, 1, 1, rest, 1, 1)
         calls.append(_call(operands, last, tiles, shape, made, (memory, whole * size), 0, step))
     sizes = (1, blocks, shape.itemsize)
     return [*calls, _join(operands, made, memory, result, sizes, 1, step)]
@@ -334,11 +338,15 @@ def _call(
         tiles = tiles._replace(rows=min(tiles.rows, MOST_PANELS // 2 * shape.rows))
     row_tiles, column_tiles = -(-rows.size // tiles.rows), -(-columns.size // tiles.columns)
     depth_tiles = -(-depth.size // tiles.depth) if slab else 1
+    kept = 0
     if is_row:
         slivers = at = scratch = strip_bytes(rows.size, tiles.columns, shape)
     else:
         slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
-        count = -(-tiles.columns // shape.columns) if packs_b else 0
+        if tiles.strip < tiles.columns:
+            kept = tiles.panels * shape.panel_bytes
+            slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
+        count = -(-tiles.strip // shape.columns) if packs_b else 0
         at = slivers + count * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
     places = [(x.root, x.offset) for x in operands.layouts]
@@ -357,7 +365,8 @@ def _call(
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
         "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
         "along_b": int(along_b), "copied": int(copy is not None), "far": int(is_far),
-        "block": tiles.panels * shape.rows, "slivers": slivers, "through": at if through else 0,
+        "block": tiles.panels * shape.rows, "kept": kept, "strip": tiles.strip,
+        "slivers": slivers, "through": at if through else 0,
         "axes": len(batch),
     }  # fmt: skip
     table = [words[name] for name in TABLE]
@@ -388,22 +397,23 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     little = LITTLE * shape.lanes * (rows if is_row else 32)
     parts = 2 * problem.work // little
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
-    panels, most = _caches(shape, machine)
-    most = LONGEST if is_row else most
+    panels, most, tallest = _caches(shape, machine)
     blocks = max(1, -(-depth // BLOCK))
     size = rows * columns * count
     whole = count * -(-columns // (STRIP * shape.columns)) * -(-rows // (STRIP * shape.rows))
     few = min(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
     if whole < fewest <= blocks and size <= few:
-        return Tiles(1, rows, _even(columns, most, unit), BLOCK, panels)
-    down, across = 1, -(-columns // most)
+        wide = _even(columns, LONGEST if is_row else most, unit)
+        return Tiles(1, rows, wide, BLOCK, panels, wide)
+    down, across = 1, -(-columns // LONGEST) if is_row else 1
     if count * across < fewest:
         down, across = _grid(problem, shape, fewest, across, cores)
     wide = _even(columns, max(-(-columns // across), unit), unit)
     tall = _even(rows, max(-(-rows // down), shape.rows), shape.rows)
-    if tall >= rows and wide >= columns:
-        return Tiles(max(1, count // fewest), rows, columns, depth, panels)
-    return Tiles(1, min(tall, MOST_PANELS * shape.rows), wide, depth, panels)
+    strip = wide if is_row else _even(wide, most, shape.columns)
+    if tall >= rows and wide >= columns and (strip >= wide or rows <= tallest):
+        return Tiles(max(1, count // fewest), rows, columns, depth, panels, strip)
+    return Tiles(1, _even(tall, tallest, shape.rows), wide, depth, panels, strip)
 
 
 def _grid(problem: Problem, shape: Shape, fewest: int, least: int, cores: int) -> tuple[int, int]:

@@ -1,7 +1,8 @@
 """The kernel of products in general: a tile is a block of C.
 
-For each block of K the columns of B and panels of A are packed into the thread's scratch, where
-that pays, and the micro-kernels of `product_micro` go over them. What a bit of C is depends on its
+For each block of K strips of columns of B are packed into the thread's scratch, one at a time, and
+panels of A with the first of them, where that pays. The micro-kernels of `product_micro` go over
+them. What a bit of C is depends on its
 row of A, its column of B, and the length of K alone.
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, final
+from typing import NamedTuple, final
 
 from proa.backends.cpu.product_code import Code, Loop
 from proa.backends.cpu.product_micro import (
+    AT_ONCE,
     BLOCK,
     KINDS,
     PACK_ARGUMENTS,
@@ -25,8 +27,6 @@ from proa.backends.cpu.product_micro import (
 from proa.backends.cpu.product_walk import ARGUMENTS, Part, Walk, given
 from proa.backends.cpu.target import Target
 from proa.dtypes import Dtype
-
-AT_ONCE: Final = 8  # steps along k
 
 
 @final
@@ -75,7 +75,7 @@ class _Driver:
             self._part(part)
 
     def _part(self, part: Part) -> None:
-        """A block of C: every block of K in turn."""
+        """A block of C: every block of K in turn, and of each strips of columns."""
         code, word, size = self.code, self.word, self.shape.itemsize
         through = code.compare("ne", word["through"], 0)
         self.c = code.select(through, code.at("%scratch", word["through"]), part.c, "ptr")
@@ -86,8 +86,13 @@ class _Driver:
             depth = code.minimum(BLOCK, code.sub(part.depth, loop.index))
             adds = code.compare("sgt", loop.index, 0)
             a, b = loop.values
-            self._pack_columns(b, part.columns, depth)
-            self._blocks(a, b, part.rows, part.columns, depth, adds)
+            with code.loop(part.columns, word["strip"]) as strip:
+                columns = code.minimum(word["strip"], code.sub(part.columns, strip.index))
+                right = code.at(b, code.mul(word["b_column"], strip.index))
+                goal = code.at(self.c, code.mul(strip.index, size))
+                is_first = code.compare("eq", strip.index, 0)
+                self._pack_columns(right, columns, depth)
+                self._blocks(a, right, goal, part.rows, columns, depth, adds, is_first)
             loop.next = [
                 code.at(a, code.mul(word["a_depth"], BLOCK)),
                 code.at(b, code.mul(word["b_depth"], BLOCK)),
@@ -97,8 +102,8 @@ class _Driver:
 
     # Packing.
 
-    def _pack_rows(self, a: str, rows: str, depth: str) -> None:
-        with self._panels(rows) as (panel, height, packed), self.code.when(packed):
+    def _pack_rows(self, a: str, place: str, rows: str, depth: str) -> None:
+        with self._panels(place, rows) as (panel, height, packed), self.code.when(packed):
             self._pack("a", self.shape.rows, a, "0", panel, height, depth)
 
     def _pack_columns(self, b: str, columns: str, depth: str) -> None:
@@ -132,29 +137,45 @@ class _Driver:
 
     # The block of C: panels of rows, slivers of columns.
 
-    def _blocks(self, a: str, b: str, rows: str, columns: str, depth: str, adds: str) -> None:
-        """Panels are packed a few at a time; the last such block may have one more."""
+    def _blocks(
+        self, a: str, b: str, c: str, rows: str, columns: str, depth: str, adds: str, is_first: str
+    ) -> None:
+        """Panels are packed a few at a time; the last such block may have one more. They stay for
+        further strips of columns."""
         code, word, shape = self.code, self.word, self.shape
         most = word["block"]
-        with code.loop(rows) as block:
+        with code.loop(rows, carried=[("ptr", "%scratch")]) as block:
             left = code.sub(rows, block.index)
             is_last = code.compare("slt", left, code.add(most, shape.rows))
             count = block.step = code.select(is_last, left, most)
             start = code.at(a, code.mul(block.index, word["a_row"]))
-            self._pack_rows(start, count, depth)
+            goal = code.at(c, code.mul(block.index, self.c_row))
+            place = block.values[0]
+            with code.when(is_first):
+                self._pack_rows(start, place, count, depth)
             if shape.keeps_sliver:
-                with self._slivers(columns) as sliver, self._panels(count) as panels:
-                    self._call(start, b, block, sliver, *panels, columns, depth, adds)
+                with self._slivers(columns) as sliver, self._panels(place, count) as panels:
+                    self._call(start, b, goal, sliver, *panels, columns, depth, adds, "0")
             else:
-                with self._panels(count) as panels, self._slivers(columns) as sliver:
-                    self._call(start, b, block, sliver, *panels, columns, depth, adds)
+                with self._panels(place, count) as panels, self._slivers(columns) as sliver:
+                    panel, height, _ = panels
+                    number, _ = code.divided(sliver.index, shape.columns)
+                    row = code.add(code.add(panel.index, height), number)
+                    there = code.set(f"and i1 {is_first}, {code.compare('slt', row, left)}")
+                    row = code.select(there, row, 0)
+                    ahead = self._number(code.at(start, code.mul(row, word["a_row"])))
+                    self._call(start, b, goal, sliver, *panels, columns, depth, adds, ahead)
+            block.next = [code.at(place, word["kept"])]
+
+    def _number(self, pointer: str) -> str:
+        return self.code.set(f"ptrtoint ptr {pointer} to i64")
 
     @contextmanager
-    def _panels(self, rows: str) -> Iterator[tuple[Loop, str, str]]:
+    def _panels(self, place: str, rows: str) -> Iterator[tuple[Loop, str, str]]:
         """Each panel of a block, its height, and whether it is packed. The last two share what is
         left. Of an odd height there is no micro-kernel: such a panel is packed."""
         code, shape = self.code, self.shape
-        with code.loop(rows, carried=[("ptr", "%scratch")]) as panel:
+        with code.loop(rows, carried=[("ptr", place)]) as panel:
             left = code.sub(rows, panel.index)
             half = code.set(f"lshr i64 {code.add(left, 1)}, 1")
             is_short = code.compare("slt", left, shape.rows + shape.rows // 2)
@@ -176,8 +197,8 @@ class _Driver:
             sliver.next = [code.at(sliver.values[0], shape.sliver_bytes)]
 
     def _call(
-        self, a: str, b: str, block: Loop, sliver: Loop, panel: Loop, height: str, packed: str,
-        columns: str, depth: str, adds: str,
+        self, a: str, b: str, c: str, sliver: Loop, panel: Loop, height: str, packed: str,
+        columns: str, depth: str, adds: str, ahead: str,
     ) -> None:  # fmt: skip
         code, word, shape = self.code, self.word, self.shape
         size = shape.itemsize
@@ -189,8 +210,7 @@ class _Driver:
         right = code.at(b, code.mul(sliver.index, size))
         right = code.select(packs, sliver.values[0], right, "ptr")
         b_depth = code.select(packs, size * shape.columns, word["b_depth"])
-        row = code.mul(code.add(block.index, panel.index), self.c_row)
-        goal = code.at(self.c, row, code.mul(sliver.index, size))
+        goal = code.at(c, code.mul(panel.index, self.c_row), code.mul(sliver.index, size))
         count = code.minimum(shape.columns, code.sub(columns, sliver.index))
         # Of each height, 1, 2, 4, 6 ..., there are three kinds.
         half = code.set(f"lshr i64 {code.add(height, 1)}, 1")
@@ -201,6 +221,7 @@ class _Driver:
         number = code.add(number, code.select(whole, 0, narrow))
         function = code.load("ptr", code.at("@tiles", code.mul(number, 8)), 8)
         values = (
-            depth, left, a_row, a_depth, right, b_depth, goal, self.c_row, height, count, adds
+            depth, left, a_row, a_depth, right, b_depth, goal, self.c_row, height, count, adds,
+            ahead,
         )  # fmt: skip
         code.line(f"call void {function}({given(TILE_ARGUMENTS, values)})")

@@ -149,10 +149,11 @@ class Code:
 
     @contextmanager
     def loop(
-        self, stop: str, step: str | int = 1, carried: Sequence[tuple[str, str]] = ()
-    ) -> Iterator[Loop]:
-        """From 0 while below `stop`. `carried`: (type, first value); the body may set `next` of
-        the values and `step`. After the loop `values` are the last ones."""
+        self, stop: str, step: str | int = 1, carried: Sequence[tuple[str, str]] = (),
+        start: str = "0",
+    ) -> Iterator[Loop]:  # fmt: skip
+        """From `start` while below `stop`. `carried`: (type, first value); the body may set `next`
+        of the values and `step`. After the loop `values` are the last ones."""
         body, before = self.body, self.block
         head, inside, done = (self.fresh(n) for n in ("head", "body", "done"))
         loop = Loop(body.fresh(), [body.fresh() for _ in carried], str(step))
@@ -165,7 +166,7 @@ class Code:
         yield loop
         following = self.add(loop.index, loop.step)
         self.line(f"br label %{head}")
-        rows = [("i64", loop.index, "0", following)]
+        rows = [("i64", loop.index, start, following)]
         rows += [
             (type_, value, first, new)
             for (type_, first), value, new in zip(carried, loop.values, loop.next, strict=True)

@@ -20,6 +20,7 @@ from proa.dtypes import Dtype
 BLOCK: Final = 384  # of every sum of products (RULES 3.3 a)
 LINE: Final = 64  # bytes of a line of the caches, about
 GROUP: Final = 5  # rows that are reached from one pointer
+AT_ONCE: Final = 8  # steps along k that are packed at once, where these are far apart
 KINDS: Final = ("full", "two", "one")  # both vectors whole; two, masked; one, masked
 
 
@@ -83,11 +84,13 @@ def micro_kernels(shape: Shape) -> tuple[list[str], list[str], dict[str, str]]:
 TILE_ARGUMENTS: Final = (
     "i64 %depth", "ptr %a", "i64 %a_row", "i64 %a_depth", "ptr %b", "i64 %b_depth",
     "ptr %c", "i64 %c_row", "i64 %rows", "i64 %columns", "i1 %adds",
+    "i64 %ahead",
 )  # fmt: skip
 
 
 def _tile(code: Code, shape: Shape, height: int, below: int, kind: str) -> None:
-    """One block of K for a tile of C. Rows from `below` on may be absent from C."""
+    """One block of K for a tile of C. Rows from `below` on may be absent from C. Meanwhile what
+    lies ahead, a number for each k, is fetched into the second cache."""
     t, size, lanes = shape.kind, shape.itemsize, shape.lanes
     count = 1 if kind == "one" else 2
     masks = [""] * count
@@ -108,10 +111,15 @@ def _tile(code: Code, shape: Shape, height: int, below: int, kind: str) -> None:
             for v in range(0, count * lanes * size, LINE):
                 code.fetch(code.at(place, v), writes=True)
     carried = [("ptr", p) for p in [*bases, "%b"]]
+    first = len(carried)
     carried += [(wide, "zeroinitializer")] * (height * count)
-    with code.loop("%depth", carried=carried) as loop:
-        pointers, b = loop.values[: len(bases)], loop.values[len(bases)]
-        sums = loop.values[len(bases) + 1 :]
+    # What is ahead counts the steps too: there is no register left for another counter.
+    end = code.add("%ahead", code.mul("%depth", size))
+    with code.loop(end, size, carried, "%ahead") as loop:
+        *pointers, b = loop.values[:first]
+        sums = loop.values[first:]
+        if not shape.keeps_sliver:
+            code.fetch(code.set(f"inttoptr i64 {loop.index} to ptr"), writes=False)
         right = []
         for v, mask in enumerate(masks):
             place = code.at(b, v * lanes * size)
@@ -125,8 +133,9 @@ def _tile(code: Code, shape: Shape, height: int, below: int, kind: str) -> None:
             left = code.splat(t, code.load(t, place, size))
             for v in range(count):
                 made.append(code.fma(t, left, right[v], sums[i * count + v]))
-        loop.next = [*[code.at(p, "%a_depth") for p in pointers], code.at(b, "%b_depth"), *made]
-    sums = loop.values[len(bases) + 1 :]
+        pointers = [code.at(p, "%a_depth") for p in pointers]
+        loop.next = [*pointers, code.at(b, "%b_depth"), *made]
+    sums = loop.values[first:]
     for i in range(height):
         place = code.at("%c", code.mul("%c_row", i))
         if i <= below:
@@ -184,11 +193,14 @@ def loaded(code: Code, dtype: Dtype, pointer: str, mask: str) -> str:
 def _pack_across(code: Code, shape: Shape, dtype: Dtype, width: int) -> None:
     """One k after the other, vectors along the rows. A last store that runs over is overwritten."""
     parts = range(0, width, shape.lanes)
+    soon = code.mul("%stride", AT_ONCE)
     wide = code.body.wide(shape.kind)
 
     def walk(masks: list[str]) -> None:
         with code.loop("%depth", carried=[("ptr", "%from"), ("ptr", "%to")]) as loop:
             source, goal = loop.values
+            for n in range(0, width * dtype.itemsize, LINE):
+                code.fetch(code.at(source, n, soon), writes=False)
             for first, mask in zip(parts, masks, strict=True):
                 value = loaded(code, dtype, code.at(source, first * dtype.itemsize), mask)
                 code.store(wide, value, code.at(goal, first * shape.itemsize), shape.itemsize)

@@ -16,13 +16,14 @@ from proa.dtypes import Dtype
 # Steps are in bytes. `slab`: of C from one part of the depth to the next, where each part has a C
 # of its own. `packs_a`, `packs_b`: whether an operand is packed; `along_a`, `along_b`: whether its
 # unit stride is along k; `copied`: whether there may be a packed copy of B; `far`: whether B lies
-# beyond the second cache. `block`: rows of A that are packed at once. `slivers`: where in scratch B
-# is packed; `through`: where C is made, or 0.
+# beyond the second cache. `block`: rows of A that are packed at once, `kept`: bytes from one such
+# block to the next, 0 where all lie in one place. `strip`: columns of B that are packed at once,
+# `slivers`: where in scratch; `through`: where C is made, or 0.
 TABLE: Final = (
     "rows", "columns", "depth", "a_row", "a_depth", "b_depth", "b_column", "c_row", "c_column",
     "tile_rows", "tile_columns", "tile_depth", "tile_batch", "row_tiles", "column_tiles",
     "depth_tiles", "batch", "slab", "packs_a", "packs_b", "along_a", "along_b", "copied", "far",
-    "block", "slivers", "through", "axes",
+    "block", "kept", "strip", "slivers", "through", "axes",
 )  # fmt: skip
 AXIS: Final = 4  # words of each axis of the batch, the last first: size, steps of A, B and C
 FIRST: Final = 6  # words before a table: where two operands and a result lie
