@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 from pathlib import Path
 from typing import Any
@@ -140,3 +144,41 @@ def test_the_first_tier_stores_nothing_that_only_repeats() -> None:
     (found,), (whole,) = on(graph, arrays, tier), on(graph, arrays, CPU.compile(program))
     assert found.tobytes() == whole.tobytes()
     assert found.tobytes() == ((arrays[0] + arrays[1][:, None]) ** 2).reshape(33, 40).tobytes()
+
+
+def test_interruptions_while_kernels_are_made(tmp_path: Path) -> None:
+    """Wherever one falls, the next attempt works: no name is used twice, no lock is waited for."""
+    program = """
+        import itertools, signal
+        import numpy as np
+        import proa as pa
+
+        class Interrupted(Exception):
+            pass
+
+        def interrupt(*given):
+            raise Interrupted
+
+        signal.signal(signal.SIGALRM, interrupt)
+        x = pa.asarray(np.ones((3, 5), np.float32))
+        functions = [pa.exp, pa.log1p, pa.sin, pa.tanh]
+        for number, (f, g, h) in enumerate(itertools.product(functions, repeat=3)):
+            step = pa.jit(lambda x: f(g(h(x))) + g(x))
+            expected = f(g(h(x))) + g(x)
+            for attempt in range(3):
+                try:
+                    after = 1e-4 * (1 + 37 * (3 * number + attempt) % 150)
+                    signal.setitimer(signal.ITIMER_REAL, after)
+                    step(x).numpy()
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                except Interrupted:
+                    pass
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert (step(x).numpy() == expected.numpy()).all()
+    """
+    text = textwrap.dedent(program)
+    done = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, timeout=100, check=False,
+        env=os.environ | {"PROA_DEVICE": "cpu", "PROA_CACHE_DIR": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -550,13 +550,14 @@ class Skeleton:
         objects = self.reach()
         if self.count == epoch.count and _same(objects, self.objects) and self.walk.holds():
             return self.number
-        self.objects, self.count = objects, epoch.count
+        count, self.count = epoch.count, -1  # an interruption leaves nothing that looks found
         self.walk = walk = Walk(objects)
         key, known = tuple(walk.parts), len(self.tokens)
         self.number = self.tokens.setdefault(key, known)
         if self.number == known:
             self.alive.append(walk.alive)
         walk.parts, walk.alive = [], []
+        self.objects, self.count = objects, count
         return self.number
 
 

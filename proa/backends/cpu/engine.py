@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any, Final, final
 
 from proa.backends.cpu import cache, checked
@@ -57,7 +58,7 @@ class Engine:
         self.linker = llvm.create_lljit_compiler(self.code)
         _forever(self.code)
         _forever(self.linker)
-        self.linked = 0
+        self.numbers = count()
         self.version = ".".join(map(str, llvm.llvm_version_info))
         self.modes = self._control()
 
@@ -140,8 +141,9 @@ class Engine:
         builder = binding().JITLibraryBuilder().add_object_img(object_).add_current_process()
         if config.cpu_checked:
             builder.import_symbol(checked.STATE, checked.guard.address)
-        tracker = builder.export_symbol(SYMBOL).link(self.linker, f"kernel{self.linked}")
-        self.linked += 1
+        # A number is used up first: after an interruption LLVM must not see a name again.
+        name = f"kernel{next(self.numbers)}"
+        tracker = builder.export_symbol(SYMBOL).link(self.linker, name)
         _forever(tracker)
         address: int = tracker[SYMBOL]
         return address

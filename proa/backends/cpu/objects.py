@@ -1,8 +1,9 @@
 """Object code from LLVM, for one kernel, or for many by several threads at once.
 
 llvmlite lets one thread at a time into LLVM. LLVM needs that only where threads share a context or
-a code generator; so here each thread has its own, and the four functions of llvmlite's library
-that make an object are called beside its lock.
+a code generator; so here each thread has its own, and the functions of llvmlite's library that make
+an object are called beside its lock. The other threads never ask for that lock: an interruption may
+have left it taken.
 """
 
 from __future__ import annotations
@@ -39,22 +40,22 @@ def emitted(kernel: Kernel, machine: Target, code: Any) -> bytes:
 def together(kernels: Sequence[Kernel], machine: Target, code: Any) -> dict[str, bytes]:
     """Objects by key. This thread takes part, with the generator given; after an interruption the
     others end with the kernel at hand. What fails is not among the results."""
-    rest, found = list(kernels), dict[str, bytes]()
+    if _library() is None:
+        return {}
+    rest = [(k.key, k.ir(SYMBOL, machine)) for k in kernels]
+    found: dict[str, bytes] = {}
 
     def work(code: Any) -> None:
         with suppress(IndexError):
             while True:
-                kernel = rest.pop()
+                key, text = rest.pop()
                 with suppress(Exception):
-                    object_ = _beside(kernel.ir(SYMBOL, machine), code)
+                    object_ = _beside(text, code)
                     if object_ is not None:
-                        found[kernel.key] = object_
+                        found[key] = object_
 
-    count = min(cores(), MOST, len(kernels)) if _library() is not None else 0
-    others = [
-        threading.Thread(target=work, args=(generator(machine),), daemon=True)
-        for _ in range(count - 1)
-    ]
+    codes = [generator(machine) for _ in range(min(cores(), MOST, len(kernels)) - 1)]
+    others = [threading.Thread(target=work, args=(c,), daemon=True) for c in codes]
     try:
         for other in others:
             other.start()
@@ -72,6 +73,8 @@ def _library() -> Any:
     try:
         found = ctypes.CDLL(binding().ffi.lib._name)
         for name, ins, out in (
+            ("ContextCreate", (), c_void_p),
+            ("ContextDispose", (c_void_p,), None),
             ("ParseAssembly", (c_void_p, c_char_p, POINTER(c_char_p)), c_void_p),
             ("TargetMachineEmitToMemory", (c_void_p, c_void_p, c_int, POINTER(c_char_p)), c_void_p),
             ("GetBufferStart", (c_void_p,), c_void_p),
@@ -88,11 +91,12 @@ def _library() -> Any:
 
 def _beside(text: str, code: Any) -> bytes | None:
     """The object of a module, in a context of its own; None if LLVM refuses it."""
-    library, context, error = _library(), binding().create_context(), c_char_p()
+    library, error = _library(), c_char_p()
+    context = library.LLVMPY_ContextCreate()
     module = library.LLVMPY_ParseAssembly(context, text.encode(), byref(error))
-    if not module:
-        return None
     try:
+        if not module:
+            return None
         buffer = library.LLVMPY_TargetMachineEmitToMemory(code, module, 1, byref(error))
         if not buffer:
             return None
@@ -101,4 +105,6 @@ def _beside(text: str, code: Any) -> bytes | None:
         library.LLVMPY_DisposeMemoryBuffer(buffer)
         return object_
     finally:
-        library.LLVMPY_DisposeModule(module)
+        if module:
+            library.LLVMPY_DisposeModule(module)
+        library.LLVMPY_ContextDispose(context)
