@@ -245,13 +245,15 @@ class CpuExecutable:
                 else:
                     arrays[i], bases[i] = self._number(i, buffer)
         except TypeError:  # no address
-            raise next(b for b in buffers if getattr(b, "array", b) is None).lost() from None
+            if type(buffer) is not self.buffer or arrays[i] is not None:
+                raise
+            raise buffer.lost() from None
         for i, of, base in self.copies:
-            found = buffers[i].packed(of)
+            found = buffers[i].packed(of, bases[1 + i])
             if found is not None:
                 arrays[base], bases[base] = found.array, found.address
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
-        given = self._given(buffers, arrays) if self.overwrites and actions is None else {}
+        given = self._given(buffers, arrays, bases) if self.reused and actions is None else {}
         raw, scratch = None, 0
         size, places = self.plan.arena, threads().count
         total = size + self.scratch * places
@@ -263,10 +265,12 @@ class CpuExecutable:
             for base, shape, dtype, nbytes in self.made:
                 if base not in given:
                     arrays[base], bases[base] = allocate(shape, dtype, nbytes)
-        except MemoryError as error:
-            raise OutOfMemory(self._failed(0, error)) from error
-        for base, buffer in given.items():
-            arrays[base], bases[base] = buffer.take()
+        except BaseException as error:
+            for base, buffer in given.items():
+                buffer.put_back(arrays[base], bases[base])
+            if isinstance(error, MemoryError):
+                raise OutOfMemory(self._failed(0, error)) from error
+            raise
         run = Run(bases, arrays, raw, scratch, places)
         if self.quiet:
             with np.errstate(all="ignore"), engine().strict():
@@ -275,23 +279,21 @@ class CpuExecutable:
             self._run(run, actions or self.actions)
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
-    def _given(self, buffers: Sequence[Any], arrays: list[Any]) -> dict[int, Any]:
-        """Bases of results, with the donated buffer that each lies in."""
-        given = set()
-        for source in self.overwrites:
-            buffer = buffers[source]
-            if type(buffer) is self.buffer and buffer.donated:
-                arrays[1 + source] = None  # references are counted
-                if buffer.is_given():
-                    given.add(source)
-                else:
-                    arrays[1 + source] = buffer.array
-        found = {}
+    def _given(self, buffers: Sequence[Any], arrays: list[Any], bases: Any) -> dict[int, Any]:
+        """Bases of results, with the donated buffer whose memory each takes."""
+        found: dict[int, Any] = {}
         for base, sources in self.reused.items():
-            for source in given.intersection(sources):
-                found[base] = buffers[source]
-                given.remove(source)
-                break
+            for source in sources:
+                buffer, array = buffers[source], arrays[1 + source]
+                if array is None or type(buffer) is not self.buffer or not buffer.donated:
+                    continue
+                arrays[1 + source] = None  # references are counted
+                del array
+                taken = buffer.take()
+                if taken is not None:
+                    found[base], arrays[base], bases[base] = buffer, taken, bases[1 + source]
+                    break
+                arrays[1 + source] = buffer.array
         return found
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
