@@ -91,7 +91,7 @@ class CpuBuffer:
             "read", f"{self.spec} that a step wrote over before it was interrupted",
             "a value that is there", "loading the last checkpoint",
         ))  # fmt: skip
-        where = self.address  # a number if the step is done by now
+        where: Any = self.address  # a number if the step is done by now
         error.busy = where if type(where) is Donation else Donation()
         return error
 
