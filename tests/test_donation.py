@@ -12,6 +12,7 @@ import pytest
 import proa as pa
 from proa import optim
 from proa.backends.cpu.executable import CpuExecutable
+from proa.backends.cpu.threads import Threads
 from proa.compile.find import default_device
 from proa.errors import ExecutionError
 
@@ -308,3 +309,50 @@ def test_a_reader_waits_for_as_many_steps_as_it_takes() -> None:
         r.join()
     assert not failures
     assert float(s[3, 3]) == 1001.0
+
+
+@BOTH
+def test_a_signal_during_a_walk_comes_when_the_handles_are_assigned(
+    jit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, other = Training(jit), Training(jit)
+    training.step()
+    pa.sync()
+    walks = list[Any]()
+    run = Threads.run
+
+    def interrupted(self: Threads, *given: Any) -> None:
+        run(self, *given)
+        walks.append(given[-1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Threads, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.step()
+            pa.sync()
+    assert walks == [[None]]
+    assert other.bits() == training.bits()
+    other.step()
+    training.step()
+    assert other.bits() == training.bits()
+
+
+@BOTH
+def test_a_signal_before_a_walk_changes_nothing(jit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(jit)
+    other = Training(jit)
+    if jit:
+        training.bits()
+
+    def interrupted(self: Threads, *given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Threads, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.step()
+            pa.sync()
+    if not jit:
+        training.step()  # what waits is computed when it is read
+    assert other.bits() == training.bits()

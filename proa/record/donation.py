@@ -28,10 +28,11 @@ class Donation:
     """What one thread gives to one dispatch. Only that thread may take it: another may meet the
     same buffers meanwhile, with a use for their memory of its own."""
 
-    __slots__ = ("lock", "thread")
+    __slots__ = ("lock", "thread", "late")
 
     def __init__(self) -> None:
         self.lock = RLock()
+        self.late: BaseException | None = None  # raised when handles are assigned
         self.thread = get_ident()
 
     @property
@@ -56,6 +57,9 @@ def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
             for b in chosen:
                 b.donated = None
             _open.discard(donation)
+    late, donation.late = donation.late, None
+    if late is not None:
+        raise late
 
 
 def again(error: Overwritten, attempt: Callable[..., Any], *given: Any) -> Any:
