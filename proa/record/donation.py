@@ -16,28 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from sys import getrefcount
-from threading import RLock, get_ident
-from typing import Any, Final, final
+from threading import RLock
+from typing import Any, Final
 
+from proa.compile.backend import Donation
 from proa.errors import Overwritten
 from proa.graph.node import Node, Value
-
-
-@final
-class Donation:
-    """What one thread gives to one dispatch. Only that thread may take it: another may meet the
-    same buffers meanwhile, with a use for their memory of its own."""
-
-    __slots__ = ("lock", "thread", "late")
-
-    def __init__(self) -> None:
-        self.lock = RLock()
-        self.late: BaseException | None = None  # raised when handles are assigned
-        self.thread = get_ident()
-
-    @property
-    def is_mine(self) -> bool:
-        return self.thread == get_ident()
 
 
 _open: Final[set[Donation]] = set()  # those whose dispatch is under way

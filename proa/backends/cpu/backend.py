@@ -15,12 +15,11 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import LARGE, Piece, address_of, allocate
 from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
-from proa.compile.backend import API, Device
+from proa.compile.backend import API, Device, Donation
 from proa.compile.program import Program
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
-from proa.record.donation import Donation
 
 PACKED_AT: Final = 8  # the use of a buffer at which it is packed: packing takes as long as so many
 FOLDED: Final = frozenset({"broadcast", "reshape"})
