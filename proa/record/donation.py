@@ -23,7 +23,6 @@ from proa.compile.backend import Donation
 from proa.errors import Overwritten
 from proa.graph.node import Node, Value
 
-
 _open: Final[set[Donation]] = set()  # those whose dispatch is under way
 
 
