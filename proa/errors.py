@@ -48,7 +48,7 @@ class ExecutionError(ProaError, RuntimeError):
 class Overwritten(ExecutionError):
     """The memory of a buffer holds something newer: a step was interrupted, or is not done yet.
 
-    `busy`: a lock that is free when the step is done.
+    `busy`: the donation; its lock is free when the step is done.
     """
 
     busy: Any

@@ -19,13 +19,14 @@ from proa.compile.backend import Device
 from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype
-from proa.errors import ArgumentError, DtypeError, GradientError, ProaError, message
+from proa.errors import ArgumentError, DtypeError, GradientError, Overwritten, ProaError, message
 from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec
 from proa.ops import moves, reduce
 from proa.ops import operators as op
 from proa.record.boundary import read
+from proa.record.donation import again
 from proa.record.live import (
     CAPTURE,
     NO_GRAD,
@@ -311,6 +312,13 @@ def device_of(value: Value) -> Device:
 def host_of(tensor: Tensor) -> Any:
     """The read-only array of a tensor; computes what is pending."""
     refuse_in_capture(tensor, "read")
+    try:
+        return _host_of(tensor)
+    except Overwritten as error:
+        return again(error, _host_of, tensor)
+
+
+def _host_of(tensor: Tensor) -> Any:
     buffer = read(tensor.value)
     if type(buffer) in SCALAR_TYPES:
         array = np.asarray(buffer).astype(tensor.dtype.numpy)

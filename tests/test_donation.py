@@ -12,6 +12,7 @@ import pytest
 import proa as pa
 from proa import optim
 from proa.backends.cpu.executable import CpuExecutable
+from proa.backends.cpu.threads import Threads
 from proa.compile.find import default_device
 from proa.errors import ExecutionError
 
@@ -205,3 +206,153 @@ def test_another_thread_reads_parameters_meanwhile() -> None:
     for r in readers:
         r.join()
     assert not failures
+
+
+@pytest.mark.parametrize("how", ["detach", "copy"])
+def test_the_old_value_of_state_may_be_a_result(how: str) -> None:
+    """No operation made it: the program knows nothing of it."""
+    s = pa.asarray(np.ones((ROWS, 512), np.float32))
+
+    @pa.jit
+    def step() -> pa.Tensor:
+        old = s.detach() if how == "detach" else pa.asarray(s, copy=True)
+        s[...] = s + 1.0
+        return old
+
+    for i in range(6):
+        assert float(step()[3, 3]) == 1.0 + i
+
+
+def test_another_thread_takes_no_memory_that_was_donated_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It meets the buffer between the donation and the walk, with a use for its memory."""
+    s = pa.asarray(np.ones((ROWS, 512), np.float32))
+
+    def training() -> None:
+        s[...] = s + 1.0
+
+    step, infer = pa.jit(training), pa.jit(lambda: s * 1.0)
+    found: list[float] = []
+    for _ in range(5):
+        step()
+        infer()
+    admit, owner, readers = CpuExecutable._admit, threading.get_ident(), list[threading.Thread]()
+
+    def admitted(self: CpuExecutable) -> None:
+        admit(self)
+        if threading.get_ident() == owner:
+            for use in (lambda: infer(), lambda: s * 1.0, lambda: s):
+                readers.append(
+                    threading.Thread(target=lambda u=use: found.append(float(u()[5, 5])))
+                )
+                readers[-1].start()
+                readers[-1].join(0.2)
+
+    with monkeypatch.context() as planted:
+        planted.setattr(CpuExecutable, "_admit", admitted)
+        step()
+    for reader in readers:
+        reader.join()
+    assert float(s[5, 5]) == 7.0
+    assert len(found) == 3 and set(found) <= {6.0, 7.0}
+
+
+@pytest.mark.parametrize("fails", [MemoryError, KeyboardInterrupt])
+def test_what_was_taken_is_put_back(fails: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = pa.asarray(np.ones((ROWS, 512), np.float32))
+
+    @pa.jit
+    def step() -> pa.Tensor:
+        s[...] = s + 1.0
+        return s * 2.0
+
+    for _ in range(5):
+        step()
+
+    def failing(*given: Any) -> Any:
+        raise fails
+
+    with monkeypatch.context() as planted:
+        planted.setattr("proa.backends.cpu.executable.allocate", failing)
+        with pytest.raises(fails):
+            step()
+    assert float(s[5, 5]) == 6.0
+    assert float(step()[5, 5]) == 14.0
+
+
+def test_a_reader_waits_for_as_many_steps_as_it_takes() -> None:
+    s = pa.asarray(np.ones((ROWS, 512), np.float32))
+
+    @pa.jit
+    def step() -> None:
+        s[...] = s + 1.0
+
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def read() -> None:
+        try:
+            while not done.is_set():
+                s.detach()[3, 3].item()
+                float(s.numpy()[3, 3])
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for r in readers:
+        r.start()
+    for _ in range(1000):
+        step()
+    done.set()
+    for r in readers:
+        r.join()
+    assert not failures
+    assert float(s[3, 3]) == 1001.0
+
+
+@BOTH
+def test_a_signal_during_a_walk_comes_when_the_handles_are_assigned(
+    jit: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training, other = Training(jit), Training(jit)
+    training.step()
+    pa.sync()
+    walks = list[Any]()
+    run = Threads.run
+
+    def interrupted(self: Threads, *given: Any) -> None:
+        run(self, *given)
+        walks.append(given[-1])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Threads, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.step()
+            pa.sync()
+    assert walks == [[None]]
+    assert other.bits() == training.bits()
+    other.step()
+    training.step()
+    assert other.bits() == training.bits()
+
+
+@BOTH
+def test_a_signal_before_a_walk_changes_nothing(jit: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = Training(jit)
+    other = Training(jit)
+    if jit:
+        training.bits()
+
+    def interrupted(self: Threads, *given: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Threads, "run", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            other.step()
+            pa.sync()
+    if not jit:
+        training.step()  # what waits is computed when it is read
+    assert other.bits() == training.bits()

@@ -18,7 +18,7 @@ from proa.graph.node import SCALAR_TYPES, Value, line_of
 from proa.graph.spec import Spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
-from proa.record.donation import donated, is_last_read, wait_for
+from proa.record.donation import again, donated, is_last_read
 from proa.record.live import NO_GRAD, SPENT, Leaf, thread
 from proa.tensor import Tensor, handle, set_values
 
@@ -115,7 +115,8 @@ class Plan:
         self.fills = recording.fills
         self.single = len(self.results) == 1 and self.structure == _ALONE
         self.slow_writes = [w for w in self.writes if w[1] != "slot" or isinstance(w[0], int)]
-        self.assigned = {id(t) for t, kind, *_ in self.writes if kind == "slot"}
+        kept = {id(at[1]) for kind, at, _ in self.results if kind == "again"}  # old values
+        self.assigned = {id(t) for t, kind, *_ in self.writes if kind == "slot"} - kept
         self.fast_writes = [
             (t, at, of.with_grad() if _stops(t) else of.plain, t.leaf if _stops(t) else None)
             for t, kind, at, of in self.writes
@@ -201,8 +202,7 @@ class Plan:
         try:
             return self._replay(given)
         except Overwritten as error:
-            wait_for(error)
-            return self._replay(given)
+            return again(error, self._replay, given)
 
     def _replay(self, given: Arguments) -> Any:
         buffers = self.fixed.copy()

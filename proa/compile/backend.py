@@ -7,7 +7,8 @@ the entry-point group `proa.backends`; the ones that come along are found by nam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from threading import RLock, get_ident
+from typing import Any, NamedTuple, Protocol, final
 
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
@@ -46,12 +47,30 @@ class Buffer(Protocol):
         ...
 
 
+@final
+class Donation:
+    """What one thread gives to one dispatch. Only that thread may take it: another may meet the
+    same buffers meanwhile, with a use for their memory of its own."""
+
+    __slots__ = ("lock", "thread", "late")
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.late: BaseException | None = None  # raised when handles are assigned
+        self.thread = get_ident()
+
+    @property
+    def is_mine(self) -> bool:
+        return self.thread == get_ident()
+
+
 class Executable(Protocol):
     """A compiled Program. Numbers may stand among the buffers for scalar inputs.
 
     One that can tell a profile what it does has a method `watched(buffers, by, program)` beside;
     `by` is a `Watcher` of `proa/compile/watch.py`. One that can write results into the memory of
-    inputs lists these in `overwrites`; it may do so where a buffer's `donated` is true.
+    inputs lists these in `overwrites`; it may do so where a buffer's `donated` is set, and is of
+    the same thread (`is_mine`).
     """
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...

@@ -13,7 +13,7 @@ from proa.compile.memory import free_bytes
 from proa.config import config
 from proa.errors import DeviceError, JitError, Overwritten, message
 from proa.graph.node import Node, Value, line_of
-from proa.record.donation import donated, last_reads, wait_for
+from proa.record.donation import again, donated, last_reads
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
 from proa.record.live import (
     CAPTURE,
@@ -55,8 +55,7 @@ def compute(wanted: Sequence[Value]) -> None:
     try:
         _compute(wanted)
     except Overwritten as error:
-        wait_for(error)
-        _compute(wanted)
+        again(error, _compute, wanted)
 
 
 def _compute(wanted: Sequence[Value]) -> None:

@@ -10,37 +10,68 @@ meets one before waits until they are, and looks again.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from sys import getrefcount
 from threading import RLock
-from typing import Any
+from typing import Any, Final
 
+from proa.compile.backend import Donation
 from proa.errors import Overwritten
 from proa.graph.node import Node, Value
+
+_open: Final[set[Donation]] = set()  # those whose dispatch is under way
 
 
 @contextmanager
 def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
     """Inside the block these buffers may be overwritten."""
-    chosen = [buffers[i] for i in which]
-    busy = RLock()
-    with busy:
+    chosen, donation = [buffers[i] for i in which], Donation()
+    with donation.lock:
+        _open.add(donation)
         for b in chosen:
-            b.donated = busy
+            b.donated = donation
         try:
             yield
         finally:
             for b in chosen:
                 b.donated = None
+            _open.discard(donation)
+    late, donation.late = donation.late, None
+    if late is not None:
+        raise late
 
 
-def wait_for(error: Overwritten) -> None:
-    """Until another thread has replaced the buffer that it was about to replace."""
-    with error.busy or nullcontext():
-        pass
+def again(error: Overwritten, attempt: Callable[..., Any], *given: Any) -> Any:
+    """What failed because another thread was about to replace a buffer: tried again when that is
+    done, after as many steps of that thread as it takes. The error, if it is done for ever."""
+    last: Any = None
+    try:
+        while error.busy is not last:
+            last = error.busy
+            with last.lock:
+                pass
+            try:
+                return attempt(*given)
+            except Overwritten as later:
+                error = later
+        raise error
+    finally:
+        del error  # it holds this frame
+
+
+def _after_fork() -> None:
+    """What another thread was about to replace when this process was forked never will be."""
+    for donation in list(_open):
+        if not donation.is_mine:
+            donation.lock = RLock()
+            _open.discard(donation)
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def last_reads(

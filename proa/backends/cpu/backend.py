@@ -15,7 +15,7 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import LARGE, Piece, address_of, allocate
 from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
-from proa.compile.backend import API, Device
+from proa.compile.backend import API, Device, Donation
 from proa.compile.program import Program
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
@@ -59,21 +59,25 @@ class CpuBuffer:
         self.copy: Copied | Copy | None = None
         self.uses = 0
 
-    def is_given(self) -> bool:
-        """Whether a result may take its memory: it is donated, and no other array shows it."""
-        if not self.donated or self.exported or getrefcount(self.array) != 2:
-            return False
-        owner = self.array.base
-        return owner is None or (
-            type(owner) is np.ndarray and getrefcount(owner) == 3
-            and isinstance(owner.base, Piece | None)
-        )  # fmt: skip
+    def take(self) -> Any:
+        """The array, for a result that lies in its memory from now on; this buffer has no contents
+        any more. None if it is not donated by this thread, or another array shows that memory.
 
-    def take(self) -> tuple[Any, int]:
-        """The array and where it lies, for a result; this buffer has no contents any more."""
-        found = self.array, self.address
-        self.array, self.address, self.copy = None, self.donated, None
-        return found
+        It is taken first and counted then: another thread that comes in between waits for the
+        step, and one that came before is counted."""
+        donation = self.donated
+        if donation is None or not donation.is_mine or self.exported:
+            return None
+        array, copy, address = self.array, self.copy, self.address
+        self.array, self.address, self.copy = None, donation, None
+        if array is not None and not self.exported and getrefcount(array) == 2 and _owns(array):
+            return array
+        self.array, self.address, self.copy = array, address, copy
+        return None
+
+    def put_back(self, array: Any, address: int) -> None:
+        """What was taken, as nothing was written to it."""
+        self.array, self.address = array, address
 
     def follow(self, other: CpuBuffer) -> None:
         """If its memory was taken, it is from now on another name for the one that came after."""
@@ -86,15 +90,17 @@ class CpuBuffer:
             "read", f"{self.spec} that a step wrote over before it was interrupted",
             "a value that is there", "loading the last checkpoint",
         ))  # fmt: skip
-        error.busy = self.address
+        where: Any = self.address  # a number if the step is done by now
+        error.busy = where if type(where) is Donation else Donation()
         return error
 
     @property
     def nbytes(self) -> int:
         return self.spec.nbytes + (self.copy.nbytes if type(self.copy) is Copy else 0)
 
-    def packed(self, of: Copied) -> Copy | None:
-        """The packed copy, made when the buffer has been used so as often as packing costs."""
+    def packed(self, of: Copied, address: int) -> Copy | None:
+        """The packed copy of what lies there, made when the buffer has been used so as often as
+        packing costs."""
         found = self.copy
         if type(found) is Copy:
             return found if found.of == of else None
@@ -103,19 +109,29 @@ class CpuBuffer:
         self.uses += 1
         if self.uses < PACKED_AT:
             return None
-        self.copy = made = copied(self.address, of)
+        self.copy = made = copied(address, of)
         return made
 
     def wait(self) -> None:
         """Nothing is asynchronous here."""
 
     def host(self) -> Any:
-        if self.array is None:
+        array = self.array  # once: another thread may take it
+        if array is None:
             raise self.lost()
-        view = self.array.view()
+        view = array.view()
         view.flags.writeable = False
         self.exported = True
         return view
+
+
+def _owns(array: Any) -> bool:
+    """Whether nothing else shows the memory of an array that its caller alone holds."""
+    owner = array.base
+    return owner is None or (
+        type(owner) is np.ndarray and getrefcount(owner) == 3
+        and isinstance(owner.base, Piece | None)
+    )  # fmt: skip
 
 
 @final

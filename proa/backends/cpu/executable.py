@@ -33,9 +33,10 @@ FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kep
 
 @final
 class Run:
-    """One run: the address of each base, and the arrays outside the arena, by base."""
+    """One run: the address of each base, and the arrays outside the arena, by base. `done`: a walk
+    that writes over inputs is noted there."""
 
-    __slots__ = ("bases", "arrays", "arena", "scratch", "places")
+    __slots__ = ("bases", "arrays", "arena", "scratch", "places", "done")
 
     def __init__(self, bases: Any, arrays: list[Any], raw: Any, scratch: int, places: int) -> None:
         self.bases = bases
@@ -43,6 +44,7 @@ class Run:
         self.arena = raw
         self.scratch = scratch
         self.places = places  # threads that scratch is there for
+        self.done: list[None] | None = None
 
 
 Actions = list[tuple[int, Callable[[Run], None]]]
@@ -161,7 +163,7 @@ class CpuExecutable:
 
         def run(now: Run) -> None:
             bases, places = now.bases.buffer_info()[0], now.places if shared else 1
-            threads().run(table, first, last, bases, now.scratch, stride, held, places)
+            threads().run(table, first, last, bases, now.scratch, stride, held, places, now.done)
 
         return run
 
@@ -245,17 +247,21 @@ class CpuExecutable:
                 else:
                     arrays[i], bases[i] = self._number(i, buffer)
         except TypeError:  # no address
-            raise next(b for b in buffers if getattr(b, "array", b) is None).lost() from None
+            if type(buffer) is not self.buffer or arrays[i] is not None:
+                raise
+            raise buffer.lost() from None
         for i, of, base in self.copies:
-            found = buffers[i].packed(of)
+            found = buffers[i].packed(of, bases[1 + i])
             if found is not None:
                 arrays[base], bases[base] = found.array, found.address
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
-        given = self._given(buffers, arrays) if self.overwrites and actions is None else {}
-        raw, scratch = None, 0
+        given: dict[int, Any] = {}
+        raw, scratch, done = None, 0, list[None]()
         size, places = self.plan.arena, threads().count
         total = size + self.scratch * places
         try:
+            if self.reused and actions is None:
+                self._give(given, buffers, arrays, bases)
             if total:
                 piece = Arena(total)
                 raw = piece.array
@@ -263,36 +269,41 @@ class CpuExecutable:
             for base, shape, dtype, nbytes in self.made:
                 if base not in given:
                     arrays[base], bases[base] = allocate(shape, dtype, nbytes)
-        except MemoryError as error:
-            raise OutOfMemory(self._failed(0, error)) from error
-        for base, buffer in given.items():
-            arrays[base], bases[base] = buffer.take()
-        run = Run(bases, arrays, raw, scratch, places)
-        if self.quiet:
-            with np.errstate(all="ignore"), engine().strict():
+            run = Run(bases, arrays, raw, scratch, places)
+            if given:
+                run.done = done
+            if self.quiet:
+                with np.errstate(all="ignore"), engine().strict():
+                    self._run(run, actions or self.actions)
+            else:
                 self._run(run, actions or self.actions)
-        else:
-            self._run(run, actions or self.actions)
+        except BaseException as error:
+            if not done:
+                for base, buffer in given.items():
+                    buffer.put_back(arrays[base], bases[base])
+                if type(error) is MemoryError:
+                    raise OutOfMemory(self._failed(0, error)) from error
+                raise
+            # A signal. All is written: handles are assigned first.
+            next(iter(given.values())).donated.late = error
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
-    def _given(self, buffers: Sequence[Any], arrays: list[Any]) -> dict[int, Any]:
-        """Bases of results, with the donated buffer that each lies in."""
-        given = set()
-        for source in self.overwrites:
-            buffer = buffers[source]
-            if type(buffer) is self.buffer and buffer.donated:
-                arrays[1 + source] = None  # references are counted
-                if buffer.is_given():
-                    given.add(source)
-                else:
-                    arrays[1 + source] = buffer.array
-        found = {}
+    def _give(
+        self, found: dict[int, Any], buffers: Sequence[Any], arrays: list[Any], bases: Any
+    ) -> None:
+        """Finds for bases of results the donated buffer whose memory each takes."""
         for base, sources in self.reused.items():
-            for source in given.intersection(sources):
-                found[base] = buffers[source]
-                given.remove(source)
-                break
-        return found
+            for source in sources:
+                buffer, array = buffers[source], arrays[1 + source]
+                if array is None or type(buffer) is not self.buffer or not buffer.donated:
+                    continue
+                arrays[1 + source] = None  # references are counted
+                del array
+                taken = buffer.take()
+                if taken is not None:
+                    arrays[base], bases[base], found[base] = taken, bases[1 + source], buffer
+                    break
+                arrays[1 + source] = buffer.array
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same call by call, each noted."""

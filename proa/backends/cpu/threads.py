@@ -89,21 +89,30 @@ class Threads:
 
     def run(
         self, rows: int, first: int, last: int, bases: int, scratch: int, stride: int,
-        held: bool, places: int = MOST,
+        held: bool, places: int = MOST, done: list[None] | None = None,
     ) -> None:  # fmt: skip
         """Does rows first to last of a table. `held` work is little: this thread does it and keeps
         the interpreter's lock. `scratch` has `places` pieces, `stride` bytes apart, each for one
-        thread: no more threads take part."""
+        thread: no more threads take part. Then `done` has one element more, also where a signal
+        that came meanwhile raises an error here."""
         if held:
             self.library.held(rows, first, last, bases, scratch)
             return
         threads = min(self.count, places)
         if threads == 1 or not self.pool:
-            self.library.walk(rows, first, last, bases, scratch)
+            self._once(done, self.library.walk, rows, first, last, bases, scratch)
             return
         if self.started < self.count - 1:
             self._start()
-        self.library.share(self.pool, rows, first, last, bases, scratch, stride, threads)
+        given = self.pool, rows, first, last, bases, scratch, stride, threads
+        self._once(done, self.library.share, *given)
+
+    def _once(self, done: list[None] | None, function: Callable[..., None], *given: int) -> None:
+        """A call; with `done` the interpreter does not look for signals until it is noted there."""
+        if done is None:
+            function(*given)
+        else:
+            done.extend(map(function, *[(word,) for word in given]))
 
     def _start(self) -> None:
         """Workers up to the count. A number is used up before its thread starts, so that never two
