@@ -12,6 +12,7 @@ import pytest
 
 import proa as pa
 from proa import dtypes
+from proa.backends.cpu import few
 from proa.backends.cpu.ahead import fetched, met
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
@@ -420,3 +421,42 @@ def test_gelu_is_whole_wherever_it_is_called(approximate: str) -> None:
     y = run(x)
     mapped = pa.vmap(lambda v: functional.gelu(v, approximate=approximate))(x @ w)
     assert same(mapped.numpy(), y.numpy())
+
+
+FEW = (  # shape, axes summed, rows
+    ((2, 40, 30), (0,), 2), ((5, 7, 33), (1,), 7), ((8, 129), (0,), 8), ((7, 2, 2, 40), (1, 2), 4),
+    ((2, 4, 1, 9), (1,), 4), ((3, 5, 1), (1,), 5),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_few_rows_are_operands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel without lanes in memory, and the bits of many rows."""
+    for which in ("sum", "max", "min"):
+        for shape, axes, rows in FEW:
+            x = of(name, shape)
+            x.ravel()[::3] = -0.0  # there is no sum -0
+            if which == "max" and dtypes.dtype(name).is_float:
+                x.ravel()[5::7] = np.nan
+            builder, (a,) = of_floats(shape, dtype=name)
+            with use_sink(builder):
+                graph = builder.graph([apply(REGISTRY[which], [a], axes=axes)])
+            found = []
+            for least in (0, 1 << 40):
+                monkeypatch.setattr(few, "LEAST", least)
+                found += on(graph, [x])
+                made = kernels(graph)
+                assert any(isinstance(k, Join) for k in made) == bool(least)
+                assert least or len(made[0].operands) == rows
+            assert same(*found)
+
+
+def test_few_rows_of_what_is_computed_and_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(few, "LEAST", 0)
+    x, y = of("float32", (3, 20, 100)), of("float32", (20, 100))
+    builder, (a, b) = of_floats(x.shape, y.shape)
+    with use_sink(builder):
+        made, still = exp(a) * b, exp(b)
+        graph = builder.graph([apply(REGISTRY["sum"], [made], axes=(0,)), made, still])
+    total, every, _ = on(graph, [x, y])
+    assert total.tobytes() == in_order(every, (0,)).tobytes()

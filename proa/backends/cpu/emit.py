@@ -14,7 +14,6 @@ from proa.backends.cpu.access import Access
 from proa.backends.cpu.ahead import Fetch, fetched
 from proa.backends.cpu.blocks import Blocks, Waiting
 from proa.backends.cpu.claims import (
-    applied,
     memory_type,
     narrowed,
     register_type,
@@ -23,7 +22,7 @@ from proa.backends.cpu.claims import (
 )
 from proa.backends.cpu.kernel import LANES, entered, lane_dtype
 from proa.backends.cpu.odometer import Odometer
-from proa.backends.cpu.sums import halved, identity, joined, taken
+from proa.backends.cpu.sums import computed, halved, identity, joined, taken
 from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Body, Vector
 from proa.dtypes import Dtype
@@ -259,7 +258,7 @@ class _Emitter:
                 and self.kernel.reduction(number) is None
                 and analysis.phase[number] <= phase
             ):
-                self.still[number] = applied(entry, [self.still[s] for s in sources])
+                self.still[number] = computed(entry, [self.still[s] for s in sources])
 
     def _load(self, k: int, positions: list[str], masks: list[str]) -> Vector:
         dtype, pattern = self.kernel.operands[k]
@@ -316,7 +315,7 @@ class _Emitter:
 
         for number in analysis.needed[phase]:
             entry, sources = self.kernel.nodes[number - self.count]
-            values[number] = applied(entry, [value(s) for s in sources])
+            values[number] = computed(entry, [value(s) for s in sources])
             is_stored = number in self.kernel.stored
             if number in self.kept and analysis.phase[number] == phase and not is_stored:
                 self._keep(number, values[number], positions)

@@ -40,6 +40,11 @@ def is_plain(dtype: Dtype) -> bool:
     return memory_type(dtype) == register_type(dtype)
 
 
+def _is_sum(entry: Entry, sources: tuple[int, ...]) -> bool:
+    """Whether a node adds up what it walks over; one of several sources adds up these."""
+    return is_reduction(entry) and len(sources) == 1
+
+
 @final
 class Loop:
     """Operands (dtype, pattern), nodes (entry, operands), results (number, pattern). Operand i is
@@ -86,7 +91,7 @@ class Loop:
     def reduction(self, number: int) -> Entry | None:
         """The entry of a node that is a sum, a largest or a smallest."""
         node = self.node(number)
-        return node[0] if node is not None and is_reduction(node[0]) else None
+        return node[0] if node is not None and _is_sum(*node) else None
 
     def result_dtype(self, number: int) -> Dtype:
         """What is stored for a result: of an incomplete sum its lanes."""
@@ -130,7 +135,7 @@ class Loop:
             at = max([phase[s] for s in sources], default=0)
             if len(kind) in self.across:
                 kind.append("across")
-            elif is_reduction(entry):
+            elif _is_sum(entry, sources):
                 kind.append("row")
                 at += 1
             else:
@@ -158,7 +163,7 @@ class Loop:
             cost.append(again if kind[number] == "full" else 0)
         wanted: list[set[int]] = [set() for _ in range(phases)]
         for number, (entry, sources) in enumerate(self.nodes, count):
-            if is_reduction(entry) and sources[0] >= count and kind[sources[0]] == "full":
+            if _is_sum(entry, sources) and sources[0] >= count and kind[sources[0]] == "full":
                 wanted[phase[number] - (kind[number] == "row")].add(sources[0])
         for r, _ in self.results:
             if r >= count and kind[r] == "full":

@@ -32,6 +32,7 @@ FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
 FEW: Final = 64  # rows, or columns, that an operand with more such axes is not packed for
 SMALL: Final = 128 << 10  # bytes of an operand that is read where it lies
 LITTLE: Final = 13_000  # vector instructions that one thread does sooner than two
+LEAST_WORK: Final = 2000  # multiply-adds that take as long as a product of a few elements
 STRIP: Final = 8  # slivers, or panels, that are enough for a tile
 MOST_PANELS: Final = 64  # of a tile
 LONGEST: Final = 2048  # columns of a strip
@@ -395,7 +396,8 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     # A few rows are as slow as memory: a step of all takes about as long as sixteen of a block.
     # They are worth a second thread sooner: what is handed over is read from two second caches.
     little = LITTLE * shape.lanes * (rows if is_row else 32)
-    parts = 2 * problem.work // little
+    work = problem.work if is_row else max(problem.work, LEAST_WORK * count)
+    parts = 2 * work // little
     fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
     panels, most, tallest = _caches(shape, machine)
     blocks = max(1, -(-depth // BLOCK))

@@ -7,6 +7,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from proa import dtypes
+from proa.backends.cpu import few
 from proa.backends.cpu.draft import Unit, operand_maps
 from proa.backends.cpu.kernel import BLOCK, LANES, Call, is_across, is_reduction, lane_dtype
 from proa.backends.cpu.layout import Layout, contiguous
@@ -91,11 +92,14 @@ def loops(nests: Nests, unit: Unit) -> None:
             for o in operands
         ]
         reduced, across = list(range(len(shape) - len(gone), len(shape))), []
-    for axes in (reduced, across):
+    is_few = bool(across) and not reduced and few.fits(operands, nodes, shape, across)
+    for axes in () if is_few else (reduced, across):
         operands = [
             o if _runs(o, shape, axes) else _packed(nests, o, shape, axes) for o in operands
         ]
-    results, sums = [], []
+    results: list[Result] = []
+    rows: list[Result] = []  # sums of few rows
+    sums = []
     for slot in unit.members:
         if not nests.draft.is_shared(unit, slot):
             continue
@@ -104,14 +108,19 @@ def loops(nests: Nests, unit: Unit) -> None:
         map_ = [unit.members[slot][a] for a in order]
         if is_reduction(entry) and (unit.is_partial or (across and is_across(entry))):
             sums.append((number, entry, slot))
-            continue
+            if not is_few:
+                continue
         own = contiguous(of.shape, of.dtype.itemsize)
         strides = tuple([own[a] if a is not None and of.shape[a] != 1 else 0 for a in map_])
         is_of_rows = reduced and not unit.is_partial and all(map_[a] is None for a in reduced)
         pattern = "s" if is_of_rows else "u"
-        results.append(Result(number, of.dtype, slot, strides, pattern))
+        kind = rows if is_few and is_reduction(entry) else results
+        kind.append(Result(number, of.dtype, slot, strides, pattern))
     if unit.is_partial:
         _pieces(nests, operands, nodes, results, sums, shape)
+    elif is_few:
+        every = few.unrolled(operands, nodes, results, rows, shape, across)
+        nests.actions.append(loop_call(*every, nests.step))
     elif across:
         _blocks(nests, operands, nodes, results, sums, shape, reduced, across)
     else:

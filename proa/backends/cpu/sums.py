@@ -11,6 +11,7 @@ from proa.backends.cpu.claims import (
     HELD,
     NARROW,
     RULES,
+    applied,
     narrowed,
     register_type,
     rounded,
@@ -79,6 +80,22 @@ def completed(entry: Entry, x: Vector) -> Vector:
     if entry.out.dtype is dtypes.bool_:
         return x.differs(0)
     return rounded(x, entry.out.dtype) if entry.out.dtype in NARROW else x
+
+
+def computed(entry: Entry, operands: list[Vector]) -> Vector:
+    """One node on elements; a reduction has at most 16, one for each lane. Absent lanes change
+    nothing but the sign of a zero: there is no sum -0."""
+    if not is_reduction(entry):
+        return applied(entry, operands)
+    rows = [taken(x, entry) for x in operands]
+    half = LANES // 2
+    while half:
+        rows = [
+            joined(entry, rows[i], rows[i + half]) if i + half < len(rows) else rows[i]
+            for i in range(min(half, len(rows)))
+        ]
+        half //= 2
+    return completed(entry, joined(entry, rows[0], rows[0].full(identity(entry))))
 
 
 def halved(entry: Entry, lanes: Vector) -> Vector:
@@ -196,7 +213,9 @@ def _join_ir(entry: Entry, name: str, machine: Target) -> str:
     for lane in range(LANES):
         there = body.set(f"icmp ugt i64 {present}, {lane}")
         lit = body.set(f"select i1 {there}, {bits} {mask}, {bits} zeroinitializer")
-        far = body.set(f"mul i64 {line_size}, {lane}")
+        # An absent lane is looked for where there is memory: a mask that hides a page that is not
+        # there costs a trap inside the processor.
+        far = body.set(f"select i1 {there}, i64 {body.set(f'mul i64 {line_size}, {lane}')}, i64 0")
         at = body.set(f"getelementptr i8, ptr %base, i64 {far}")
         rows.append(select(Vector(body, "i1", [lit], False), read(at, "%column.i", lit), nothing))
     while len(rows) > 1:
