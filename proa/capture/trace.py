@@ -15,7 +15,7 @@ from weakref import ref
 
 from proa import tree
 from proa.errors import JitError, message
-from proa.graph.build import Builder
+from proa.graph.build import Builder, current_sink
 from proa.graph.graph import Graph
 from proa.graph.node import SCALAR_TYPES, Node, Value, line_of, next_serial
 from proa.graph.rewrite import splice
@@ -56,11 +56,13 @@ class Capture:
         "printed",
         "bounds",
         "start",
+        "settled",
     )
 
     def __init__(self, name: str, settled: bool = False) -> None:
         self.name = name
-        self.start = next_serial() if settled else -1
+        self.start = next_serial()
+        self.settled = settled
         self.bounds: list[tuple[Value, int, int]] = []
         self.readers: dict[Value, Any] = {}
         self.origin: dict[Value, Value] = {}
@@ -76,13 +78,24 @@ class Capture:
         v = handle.value
         if v.buffer is None:
             if v.node is not None and v.node.serial < self.start:
-                raise PendingOutside(v)
+                if self.settled:
+                    raise PendingOutside(v)
+                self.readers.setdefault(v, ref(handle))
             return
         if v in self.readers or v in self.inside:
             return
         written = self.before.get(id(handle))
         if written is None or written[1] is v:  # else it holds what the recording put there
             self.readers[v] = ref(handle)
+
+    def is_outside(self, v: Value) -> bool:
+        """Whether a value is pending from before: it is an input of what is recorded."""
+        return v.buffer is None and v.node is not None and v.node.serial < self.first
+
+    @property
+    def first(self) -> int:
+        """The serial of the first node that belongs to this recording."""
+        return -1 if self.settled else self.start
 
     def derived(self, made: Value, source: Tensor) -> None:
         """`made` is the value of `source`, seen on or off the tape."""
@@ -184,9 +197,12 @@ class Recording:
         _refuse_escapes(capture, self.result, [t for t, _ in self.writes], state)
         values = [t.value for t in self.result if type(t) is Tensor]
         values += [v for _, v in self.writes]
-        made = {(v.node, v.index): v for v in values if v.buffer is None and v.node is not None}
+        made = {
+            (v.node, v.index): v for v in values
+            if v.buffer is None and v.node is not None and not capture.is_outside(v)
+        }  # fmt: skip
         self.outputs = list(made.values())
-        self.work: Pending = pending(self.outputs)
+        self.work: Pending = pending(self.outputs, capture.first)
 
     def graph(self) -> Graph:
         return graph_of(self.work, self.outputs, [role_of(v) for v in self.work.leaves])
@@ -303,13 +319,23 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
             message(name, given, "a function without effects", "returning the new value")
         )
     number = {v: i for i, v in enumerate(placeholders)}
-    passed = [t.value for t in recording.result if type(t) is Tensor and t.value.buffer is not None]
-    sources = [recording.capture.source(v) for v in (*recording.work.leaves, *passed)]
-    for v in sources:
-        number.setdefault(v, len(number))
+    capture = recording.capture
+    passed = [t.value for t in recording.result if type(t) is Tensor and _passes(capture, t.value)]
+    for v in (*recording.work.leaves, *passed):
+        number.setdefault(capture.source(v), len(number))
     captured = list(number)[len(placeholders) :]
     graph, statics = _arranged(recording, number)
+    sink = current_sink()
+    if sink.watching:  # what this recording reads from outside, the one around it reads too
+        handles = [capture.readers[v]() for v in captured if v in capture.readers]
+        for h in [h for h in handles if h is not None]:
+            sink.watch(h)
     return Traced(graph, captured, recording.structure.children[0], statics)
+
+
+def _passes(capture: Capture, v: Value) -> bool:
+    """Whether a result was not computed by the function."""
+    return v.buffer is not None or capture.is_outside(v)
 
 
 @final
@@ -331,7 +357,7 @@ def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, li
     for leaf in recording.result:
         if type(leaf) is Tensor:
             v = leaf.value
-            made = found[v.node, v.index] if v.buffer is None else values[number[source(v)]]
-            results.append(made)
+            passed = _passes(recording.capture, v)
+            results.append(values[number[source(v)]] if passed else found[v.node, v.index])
         statics.append(None if type(leaf) is Tensor else leaf)
     return builder.graph(results), statics

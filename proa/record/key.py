@@ -22,13 +22,14 @@ class Pending(NamedTuple):
         return self.first[value.node] + value.index
 
 
-def reach(values: Iterable[Value]) -> list[Node]:
-    """The nodes that must run for these values, in recording order. No recursion."""
+def reach(values: Iterable[Value], start: int = -1) -> list[Node]:
+    """The nodes that must run for these values, in recording order; those recorded before `start`
+    count as done. No recursion."""
     seen: set[Node] = set()
     stack = [v.node for v in values]
     while stack:
         node = stack.pop()
-        if node in seen:
+        if node in seen or node.serial < start:
             continue
         seen.add(node)
         for v in node.inputs:
@@ -41,9 +42,10 @@ def _serial(node: Node) -> int:
     return node.serial
 
 
-def pending(outputs: Sequence[Value]) -> Pending:
-    """Key and leaves of everything that `outputs` need: one pass in recording order."""
-    nodes = reach(outputs)
+def pending(outputs: Sequence[Value], start: int = -1) -> Pending:
+    """Key and leaves of everything that `outputs` need: one pass in recording order. What was
+    recorded before `start` is a leaf."""
+    nodes = reach(outputs, start)
     first: dict[Node, int] = {}
     leaf: dict[Value, int] = {}
     leaves: list[Value] = []
@@ -53,8 +55,9 @@ def pending(outputs: Sequence[Value]) -> Pending:
     for n in nodes:
         append(n.entry)
         for v in n.inputs:
-            if v.buffer is None and v.node is not None:
-                append(first[v.node] + v.index)
+            at = first.get(v.node) if v.buffer is None else None
+            if at is not None:
+                append(at + v.index)
                 continue
             i = leaf.get(v)
             if i is None:
@@ -77,7 +80,7 @@ def graph_of(work: Pending, outputs: Sequence[Value], roles: Sequence[Role]) -> 
     for n in work.nodes:
         slots = tuple(
             [
-                shift + work.slot(v) if v.buffer is None and v.node is not None else number[v]
+                shift + work.slot(v) if v.buffer is None and v.node in work.first else number[v]
                 for v in n.inputs
             ]
         )

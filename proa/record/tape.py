@@ -9,6 +9,7 @@ from proa.errors import GradientError, message
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.node import Node, Value, line_of
+from proa.graph.spec import Spec
 from proa.record.key import _serial
 from proa.record.live import SPENT, thread
 from proa.transforms.reverse import backward
@@ -119,12 +120,21 @@ def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[
 
 
 def _filled(nodes: list[Node], first: dict[Node, int], made: list[Value | None]) -> list[Value]:
-    """Results that nothing on the tape reads get a value of their own."""
+    """Results that nothing on the tape reads get a value of their own, on the tape too: a
+    derivative may read it, and be differentiated again."""
     for n in nodes:
-        for i, of in enumerate(n.entry.outs):
+        specs = None
+        for i in range(len(n.entry.outs)):
             if made[first[n] + i] is None:
-                made[first[n] + i] = Value(n, i, of)
+                specs = _taped(n) if specs is None else specs
+                made[first[n] + i] = Value(n, i, specs[i])
     return made  # type: ignore[return-value]
+
+
+def _taped(node: Node) -> tuple[Spec, ...]:
+    """The specs of a node's results as they were recorded: the node keeps the plain entry."""
+    primitive, specs = node.entry.primitive, tuple([v.spec for v in node.inputs])
+    return intern_entry(primitive.table, primitive, node.entry.params, specs).outs
 
 
 def _make(nodes: list[Node], leaves: list[Value], flat: list[Any], roots: int) -> Graph:

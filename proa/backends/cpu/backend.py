@@ -18,6 +18,7 @@ from proa.compile.program import Program
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
+from proa.ops.control import is_control
 
 
 @cache
@@ -101,7 +102,7 @@ class CpuBackend:
 
     def claims(self, entry: Entry) -> bool:
         """All that has a meaning: what is not compiled is a host call. A few composites."""
-        return entry.primitive.meaning is not None or claimed(entry)
+        return entry.primitive.meaning is not None or claimed(entry) or is_control(entry)
 
     def compile(self, program: Program) -> CpuExecutable:
         return pipeline.compiled(program, CpuBuffer)

@@ -60,7 +60,7 @@ def compiled(program: Program, buffer: Any) -> CpuExecutable:
     for name, state in states(program):
         if name in config.show:
             print(f"# {name}\n{shown(name, state)}")
-    return CpuExecutable(state, buffer)
+    return CpuExecutable(state, buffer, lambda inner: compiled(inner, buffer))
 
 
 def states(program: Program) -> Iterator[tuple[str, Any]]:
