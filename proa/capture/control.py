@@ -15,7 +15,7 @@ import numpy as np
 import proa.transforms.control as _rules  # control flow has its derivatives from here on
 from proa import tree
 from proa.capture.trace import Traced, trace
-from proa.dtypes import bool_, default_float, int32, int64, weak_dtype
+from proa.dtypes import bool_, default_float, iinfo, int32, int64, weak_dtype
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.build import current_sink
 from proa.graph.entry import intern_entry
@@ -26,7 +26,7 @@ from proa.ops import control
 from proa.ops.functions import cast
 from proa.ops.primitive import REGISTRY, apply, as_number, number_of, value_of
 from proa.record.live import NO_GRAD, thread
-from proa.tensor import Tensor, handle
+from proa.tensor import Tensor
 
 Function = Callable[..., Any]
 
@@ -77,11 +77,11 @@ def _tensor(name: str, leaf: Any) -> Any:
     if of.weak:
         dtype = default_float() if of.dtype.is_float else of.dtype
         return apply(cast, (leaf,), dtype=dtype, weak=False)
-    return leaf if type(leaf) is Tensor else value
+    return leaf if isinstance(leaf, Tensor) else value
 
 
 def _specs(values: Sequence[Any]) -> list[Spec]:
-    return [v.value.spec.plain for v in values]
+    return [v.value.spec for v in values]
 
 
 def _need_function(name: str, what: str, function: Any) -> None:
@@ -98,7 +98,8 @@ def _traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Trace
         forms.append(form)
         return tuple([v if type(v) is Tensor else Tensor(v.value) for v in values])
 
-    found = trace(name, run, specs)
+    # A carry may come onto the tape on its way, so all that can be differentiated may be.
+    found = trace(name, run, [s.with_grad() if s.dtype.is_inexact else s for s in specs])
     return found, forms[-1]
 
 
@@ -109,7 +110,7 @@ def _need_same(name: str, what: str, given: Sequence[Spec], expected: Sequence[S
         text = f"{what} of the structure {forms[0].structure}"
         raise ArgumentError(message(name, text, f"{forms[1].structure}", hint))
     for path, a, b in zip(forms[0].paths, given, expected, strict=True):
-        if a is not b:
+        if a is not b.plain:
             raise ArgumentError(message(name, f"{what} {path or 'tensor'} of {a}", f"{b}", hint))
 
 
@@ -119,7 +120,7 @@ def _joined(traces: Sequence[Traced], specs: Sequence[Spec]) -> tuple[list[Value
     for t in traces:
         for v in t.captured:
             number.setdefault(v, len(number))
-    inputs = [*[v.spec.plain for v in number], *specs]
+    inputs = [*[v.spec for v in number], *specs]
     graphs = []
     for t in traces:
         at = [-1] * len(number) + list(range(len(specs)))
@@ -156,7 +157,9 @@ def cond(pred: Any, true_fn: Function, false_fn: Function, *operands: Any) -> An
     (6.0, -1.0)
     """
     decides = _scalar("cond", "pred", pred)
-    index = apply(cast, (apply(cast, (decides,), dtype=bool_, weak=False),), dtype=int32, weak=False)
+    index = apply(
+        cast, (apply(cast, (decides,), dtype=bool_, weak=False),), dtype=int32, weak=False
+    )
     return _branched("cond", index, (false_fn, true_fn), operands)
 
 
@@ -181,12 +184,12 @@ def switch(index: Any, branches: Sequence[Function], *operands: Any) -> Any:
         raise ArgumentError(message("switch", f"branches {branches!r:.60}", "a list of functions"))
     given = _scalar("switch", "index", index)
     if given.value.spec.dtype.kind != "int":
-        raise DtypeError(message("switch", f"an index of {given.value.spec.dtype.name}", "integers"))
-    last = len(branches) - 1
-    number = current_sink().number
-    of = spec((), given.value.spec.dtype)
-    if last <= 127:  # else every index of a narrow dtype is inside
-        given = REGISTRY["minimum"](REGISTRY["maximum"](given, number(0, of)), number(last, of))
+        raise DtypeError(
+            message("switch", f"an index of {given.value.spec.dtype.name}", "integers")
+        )
+    of = given.value.spec.plain
+    number, last = current_sink().number, min(len(branches) - 1, iinfo(of.dtype).max)
+    given = REGISTRY["minimum"](REGISTRY["maximum"](given, number(0, of)), number(last, of))
     return _branched("switch", apply(cast, (given,), dtype=int32, weak=False), branches, operands)
 
 
@@ -202,7 +205,7 @@ def _branched(name: str, index: Any, functions: Sequence[Function], operands: An
         _need_function(name, "a branch", function)
     values, form = _taken(name, operands)
     specs = _specs(values)
-    rows = [_traced(name, lambda *t, f=f: f(*form.filled(t)), specs) for f in functions]  # type: ignore[misc]
+    rows = [_traced(name, lambda *t, f=f: f(*form.filled(t)), specs) for f in functions]
     first, result = rows[-1]
     for traced, other in rows:
         given, expected = traced.graph.output_specs(), first.graph.output_specs()
@@ -286,7 +289,7 @@ def _bounded(cond_fn: Function, body_fn: Function, init: Any, steps: int) -> Any
 
 def _decided(found: Any) -> Any:
     value = _tensor("while_loop", found)
-    _need_condition("while_loop", _specs([value]))
+    _need_condition("while_loop", [value.value.spec.plain])
     return found
 
 
@@ -350,7 +353,7 @@ def _scanned(
     rows, row_form = _taken(name, xs)
     specs, count = _specs(values), len(values)
     steps = _length(name, length, _specs(rows), row_form.paths)
-    forms = []
+    forms: list[Any] = []
 
     def pair(*given: Any) -> Any:
         found = f(form.filled(given[:count]), row_form.filled(given[count:]))
@@ -410,7 +413,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Function, init_val: Any) -> Any:
         steps = max(0, high - low)
         numbers = apply(REGISTRY["iota"], (), shape=(steps,), axis=0, dtype=int64)
         start = current_sink().number(low, spec((), int64))
-        xs = handle_of(REGISTRY["add"](numbers, start))
+        xs = REGISTRY["add"](numbers, start)
         return _scanned(name, lambda c, i: (body_fun(i, c), None), init_val, xs, steps, False)[0]
     like = next(n for n in (high, low) if type(n) is not int).value.spec.dtype
     first, last = [
@@ -419,13 +422,11 @@ def fori_loop(lower: Any, upper: Any, body_fun: Function, init_val: Any) -> Any:
     ]
     last = Tensor(last.value)
     found = while_loop(
-        lambda c: c[0] < last, lambda c: (c[0] + 1, body_fun(c[0], c[1])), (Tensor(first.value), init_val)
+        lambda c: c[0] < last,
+        lambda c: (c[0] + 1, body_fun(c[0], c[1])),
+        (Tensor(first.value), init_val),
     )
     return found[1]
-
-
-def handle_of(value: Any) -> Tensor:
-    return value if type(value) is Tensor else handle(value)
 
 
 def _integer(name: str, given: Any) -> Any:
@@ -441,7 +442,7 @@ def _integer(name: str, given: Any) -> Any:
     return number
 
 
-def map(f: Function, xs: Any) -> Any:  # noqa: A001  (as jax.lax has it)
+def map(f: Function, xs: Any) -> Any:
     """`f` of each row of xs, one after the other, stacked: `vmap` in the memory of one row.
 
     Arguments:

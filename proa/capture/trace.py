@@ -15,13 +15,15 @@ from weakref import ref
 
 from proa import tree
 from proa.errors import JitError, message
-from proa.graph.build import Builder, current_sink
+from proa.graph.build import Builder, current_sink, use_sink
 from proa.graph.graph import Graph
 from proa.graph.node import SCALAR_TYPES, Node, Value, line_of, next_serial
-from proa.graph.rewrite import splice
 from proa.graph.spec import Spec
+from proa.ops.functions import bitcast
+from proa.ops.primitive import apply
 from proa.record.key import Pending, graph_of, pending, role_of
-from proa.record.live import CAPTURE, Leaf, State, caller, live_handles, thread, use_state
+from proa.record.live import CAPTURE, NO_GRAD, Leaf, State, caller, live_handles, thread, use_state
+from proa.record.tape import taped
 from proa.tensor import Tensor
 
 
@@ -110,7 +112,7 @@ class Capture:
 
     def wrote(self, handle: Tensor) -> None:
         v = handle.value
-        if v.buffer is not None and v not in self.inside:
+        if (v.buffer is not None or self.is_outside(v)) and v not in self.inside:
             self.before.setdefault(id(handle), (ref(handle), v))
 
     def filled(self, leaf: Leaf) -> None:
@@ -308,8 +310,11 @@ class Traced:
 
 
 def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
-    """The graph of a function of tensors with these specs. It may read nothing and keep nothing."""
-    placeholders = [Value(None, 0, s.plain, _Placeholder()) for s in specs]
+    """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
+    Specs with a gradient say that its result may be differentiated."""
+    if thread.state.mode & NO_GRAD:
+        specs = [s.plain for s in specs]
+    placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
     recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
@@ -348,16 +353,42 @@ class _Placeholder:
 def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, list[Any]]:
     """The recorded graph with its inputs in this order and its results in tree order."""
     builder = Builder()
-    values = [builder.input(v.spec.plain, role_of(v)) for v in number]
-    source = recording.capture.source
-    inputs = [values[number[source(v)]] for v in recording.work.leaves]
-    outs = splice(builder, recording.graph(), inputs)
-    found = {(v.node, v.index): o for v, o in zip(recording.outputs, outs, strict=True)}
-    results, statics = [], []
-    for leaf in recording.result:
-        if type(leaf) is Tensor:
-            v = leaf.value
-            passed = _passes(recording.capture, v)
-            results.append(values[number[source(v)]] if passed else found[v.node, v.index])
-        statics.append(None if type(leaf) is Tensor else leaf)
+    with use_sink(builder):
+        laid = _Laid(builder, recording, number)
+        results = [laid.value(t.value) for t in recording.result if type(t) is Tensor]
+    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
     return builder.graph(results), statics
+
+
+@final
+class _Laid:
+    """Recorded nodes in a Builder. A graph has no tape, so where a value was taken off it
+    (`detach`, `no_grad`) the graph gets a step that has no derivative."""
+
+    __slots__ = ("builder", "source", "inputs", "made", "stopped", "rows")
+
+    def __init__(self, builder: Builder, recording: Recording, number: dict[Value, int]) -> None:
+        self.builder = builder
+        self.source = recording.capture.source
+        self.rows = number
+        self.inputs = [builder.input(v.spec.plain, role_of(v)) for v in number]
+        self.made: dict[Node, tuple[tuple[Value, ...], tuple[Spec, ...]]] = {}
+        self.stopped: dict[Value, Value] = {}
+        for n in recording.work.nodes:
+            operands = tuple([self.value(v) for v in n.inputs])
+            builder.place(n.scope, n.where)
+            self.made[n] = builder.emit(n.entry, operands), taped(n)
+
+    def value(self, v: Value) -> Value:
+        """What stands for a recorded value."""
+        made = self.made.get(v.node) if v.buffer is None else None
+        if made is not None:
+            found, of = made[0][v.index], made[1][v.index]
+        else:
+            source = self.source(v)
+            found, of = self.inputs[self.rows[source]], source.spec
+        if v.spec.grad or not of.grad:
+            return found
+        if found not in self.stopped:
+            self.stopped[found] = apply(bitcast, (found,), dtype=of.dtype)
+        return self.stopped[found]

@@ -48,7 +48,7 @@ def inputs_of(graph: Graph) -> tuple[Spec, ...]:
 
 def row_of(stack: Spec) -> Spec:
     """What one step of a scan sees of xs."""
-    return spec(stack.shape[1:], stack.dtype, stack.weak)
+    return spec(stack.shape[1:], stack.dtype, stack.weak, stack.grad)
 
 
 def _branch_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:

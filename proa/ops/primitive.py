@@ -211,9 +211,9 @@ def arity(primitive: Primitive) -> tuple[int, float]:
 _DEFAULTS: Final[dict[str, Any]] = {
     "params": (), "accepts": ANY, "core": False, "meaning": None, "rule": _same, "jvp": None,
     "linear": (), "transpose": None, "saves": "", "retained": False, "expand": None,
-    "pullback": None, "forward": None, "reverse": None, "accuracy": EXACT, "cost": 1, "domain": Domain(-3.0, 3.0), "edges": {},
-    "samples": (), "errors": (), "doc": "", "batch": None, "differentiable": True,
-    "promotes": False, "whole": False,
+    "pullback": None, "forward": None, "reverse": None, "accuracy": EXACT, "cost": 1,
+    "domain": Domain(-3.0, 3.0), "edges": {}, "samples": (), "errors": (), "doc": "", "batch": None,
+    "differentiable": True, "promotes": False, "whole": False,
 }  # fmt: skip
 
 

@@ -126,13 +126,15 @@ def _filled(nodes: list[Node], first: dict[Node, int], made: list[Value | None])
         specs = None
         for i in range(len(n.entry.outs)):
             if made[first[n] + i] is None:
-                specs = _taped(n) if specs is None else specs
+                specs = taped(n) if specs is None else specs
                 made[first[n] + i] = Value(n, i, specs[i])
     return made  # type: ignore[return-value]
 
 
-def _taped(node: Node) -> tuple[Spec, ...]:
+def taped(node: Node) -> tuple[Spec, ...]:
     """The specs of a node's results as they were recorded: the node keeps the plain entry."""
+    if not any(v.spec.grad for v in node.inputs):
+        return node.entry.outs
     primitive, specs = node.entry.primitive, tuple([v.spec for v in node.inputs])
     return intern_entry(primitive.table, primitive, node.entry.params, specs).outs
 

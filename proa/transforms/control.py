@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from proa.dtypes import int32
 from proa.errors import GradientError, message
 from proa.graph.build import Builder, current_sink, use_sink
 from proa.graph.entry import Entry, intern_entry
@@ -353,7 +352,10 @@ def _batch_scan(primitive: Primitive, operands: Any, flags: Any, params: Any) ->
     outs = tuple(now[first:last]) + outs[carry:]
     mapped = batched_graph(body, tuple(now), count, outs)
     given = _all(operands, flags, now, count)
-    given = [_swapped(o) if f and i >= last else o for i, (o, f) in enumerate(zip(given, now, strict=True))]
+    given = [
+        _swapped(o) if f and i >= last else o
+        for i, (o, f) in enumerate(zip(given, now, strict=True))
+    ]
     found = _applied(scan, given, **{**params, "body": mapped})
     return tuple([
         repeated(v, count) if not f else _swapped(v) if o >= carry else v

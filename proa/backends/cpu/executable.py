@@ -9,11 +9,11 @@ from typing import Any, Final, final
 import numpy as np
 
 from proa.backends.cpu import checked
+from proa.backends.cpu.control import controlled
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.memory import ALIGNMENT, LARGE, Arena, address_of, allocate, pool
-from proa.backends.cpu.control import controlled
 from proa.backends.cpu.nest import Control, Host, Nests
 from proa.backends.cpu.plan import barriers, plan
 from proa.backends.cpu.seen import works
