@@ -59,7 +59,7 @@ def _paths(structure: tree.Structure) -> list[str]:
     return [key + rest for key, child in rows for rest in _paths(child)]
 
 
-def _taken(name: str, what: Any) -> tuple[list[Value], _Form]:
+def _taken(name: str, what: Any) -> tuple[list[Any], _Form]:
     """The tensors of a tree; Python numbers become tensors of 0 axes, None stays None."""
     leaves, structure = tree.flatten(what)
     values = [_tensor(name, leaf) for leaf in leaves if leaf is not None]
@@ -72,7 +72,7 @@ def _tensor(name: str, leaf: Any) -> Any:
     if number is not None and not isinstance(leaf, np.generic):
         dtype = weak_dtype(number)
         return as_number(name, number, default_float() if dtype.is_float else dtype)
-    value = value_of(name, leaf)
+    value: Any = value_of(name, leaf)
     of = value.spec
     if of.weak:
         dtype = default_float() if of.dtype.is_float else of.dtype
