@@ -19,7 +19,7 @@ from typing import Any, Final
 from proa.dtypes import bool_, int32
 from proa.errors import ArgumentError, message
 from proa.graph.entry import Entry, intern_entry
-from proa.graph.graph import Graph
+from proa.graph.graph import Graph, graphs_in
 from proa.graph.spec import Spec, spec
 from proa.ops.factors import FactorMap
 from proa.ops.primitive import ANY, Family, Primitive
@@ -111,8 +111,7 @@ def is_control(entry: Entry) -> bool:
 
 def graphs_of(entry: Entry) -> list[Graph]:
     """The graphs that an entry of control flow runs."""
-    graphs = entry.params[0] if entry.primitive is branch else entry.params
-    return [g for g in graphs if type(g) is Graph]
+    return graphs_in(entry.params)
 
 
 def with_graphs(entry: Entry, change: Callable[[Graph], Graph]) -> Entry:
