@@ -57,6 +57,8 @@ def derivative_of(op: Any) -> str:
         return HOLE
     if op.pullback is not None:
         return "own pullback"
+    if op.reverse is not None:
+        return "of its graphs"
     if op.jvp is not None:
         return "rule, linear" if op.linear else "rule"
     if op.linear:
@@ -86,6 +88,8 @@ def numpy_of(op: Any) -> str:
         return "prepared"
     if op.meaning is not None:
         return "meaning"
+    if op.family.name == "control":
+        return "rounds"
     return "expansion" if op.expand is not None else HOLE
 
 

@@ -16,6 +16,7 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
+from proa.ops.control import graphs_of, is_control
 
 Kernel = Callable[..., Any]
 
@@ -133,6 +134,14 @@ def _failed(program: Program, number: int, error: Exception) -> str:
     return message(step.entry.primitive.name, given, f"a result, but: {error}")
 
 
+def _peak_inside(entry: Entry, program: Program) -> int:
+    """The same of one round of control flow: the graph that needs most, and its results."""
+    if not is_control(entry):
+        return 0
+    graphs = [Program(g, program.device) for g in graphs_of(entry)]
+    return max([_peak_bytes(p) for p in graphs])
+
+
 def _peak_bytes(program: Program) -> int:
     """The largest sum of live results, constants and inputs not counted."""
     specs = program.graph.slot_specs()
@@ -141,7 +150,7 @@ def _peak_bytes(program: Program) -> int:
     inputs = slot
     for step, frees in zip(program.graph.steps, program.last_uses(), strict=True):
         live += sum(s.nbytes for s in step.entry.outs)
-        peak = max(peak, live)
+        peak = max(peak, live + _peak_inside(step.entry, program))
         slot += len(step.entry.outs)
         live -= sum(specs[s].nbytes for s in frees if s >= inputs)
     return peak

@@ -15,13 +15,15 @@ from weakref import ref
 
 from proa import tree
 from proa.errors import JitError, message
-from proa.graph.build import Builder
+from proa.graph.build import Builder, current_sink, use_sink
 from proa.graph.graph import Graph
 from proa.graph.node import SCALAR_TYPES, Node, Value, line_of, next_serial
-from proa.graph.rewrite import splice
 from proa.graph.spec import Spec
+from proa.ops.functions import bitcast
+from proa.ops.primitive import apply
 from proa.record.key import Pending, graph_of, pending, role_of
-from proa.record.live import CAPTURE, Leaf, State, caller, live_handles, thread, use_state
+from proa.record.live import CAPTURE, NO_GRAD, Leaf, State, caller, live_handles, thread, use_state
+from proa.record.tape import taped
 from proa.tensor import Tensor
 
 
@@ -56,11 +58,13 @@ class Capture:
         "printed",
         "bounds",
         "start",
+        "settled",
     )
 
     def __init__(self, name: str, settled: bool = False) -> None:
         self.name = name
-        self.start = next_serial() if settled else -1
+        self.start = next_serial()
+        self.settled = settled
         self.bounds: list[tuple[Value, int, int]] = []
         self.readers: dict[Value, Any] = {}
         self.origin: dict[Value, Value] = {}
@@ -76,13 +80,24 @@ class Capture:
         v = handle.value
         if v.buffer is None:
             if v.node is not None and v.node.serial < self.start:
-                raise PendingOutside(v)
+                if self.settled:
+                    raise PendingOutside(v)
+                self.readers.setdefault(v, ref(handle))
             return
         if v in self.readers or v in self.inside:
             return
         written = self.before.get(id(handle))
         if written is None or written[1] is v:  # else it holds what the recording put there
             self.readers[v] = ref(handle)
+
+    def is_outside(self, v: Value) -> bool:
+        """Whether a value is pending from before: it is an input of what is recorded."""
+        return v.buffer is None and v.node is not None and v.node.serial < self.first
+
+    @property
+    def first(self) -> int:
+        """The serial of the first node that belongs to this recording."""
+        return -1 if self.settled else self.start
 
     def derived(self, made: Value, source: Tensor) -> None:
         """`made` is the value of `source`, seen on or off the tape."""
@@ -97,7 +112,7 @@ class Capture:
 
     def wrote(self, handle: Tensor) -> None:
         v = handle.value
-        if v.buffer is not None and v not in self.inside:
+        if (v.buffer is not None or self.is_outside(v)) and v not in self.inside:
             self.before.setdefault(id(handle), (ref(handle), v))
 
     def filled(self, leaf: Leaf) -> None:
@@ -184,9 +199,12 @@ class Recording:
         _refuse_escapes(capture, self.result, [t for t, _ in self.writes], state)
         values = [t.value for t in self.result if type(t) is Tensor]
         values += [v for _, v in self.writes]
-        made = {(v.node, v.index): v for v in values if v.buffer is None and v.node is not None}
+        made = {
+            (v.node, v.index): v for v in values
+            if v.buffer is None and v.node is not None and not capture.is_outside(v)
+        }  # fmt: skip
         self.outputs = list(made.values())
-        self.work: Pending = pending(self.outputs)
+        self.work: Pending = pending(self.outputs, capture.first)
 
     def graph(self) -> Graph:
         return graph_of(self.work, [role_of(v) for v in self.work.leaves])
@@ -292,8 +310,11 @@ class Traced:
 
 
 def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
-    """The graph of a function of tensors with these specs. It may read nothing and keep nothing."""
-    placeholders = [Value(None, 0, s.plain, _Placeholder()) for s in specs]
+    """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
+    Specs with a gradient say that its result may be differentiated."""
+    if thread.state.mode & NO_GRAD:
+        specs = [s.plain for s in specs]
+    placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
     recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
@@ -303,13 +324,23 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
             message(name, given, "a function without effects", "returning the new value")
         )
     number = {v: i for i, v in enumerate(placeholders)}
-    passed = [t.value for t in recording.result if type(t) is Tensor and t.value.buffer is not None]
-    sources = [recording.capture.source(v) for v in (*recording.work.leaves, *passed)]
-    for v in sources:
-        number.setdefault(v, len(number))
+    capture = recording.capture
+    passed = [t.value for t in recording.result if type(t) is Tensor and _passes(capture, t.value)]
+    for v in (*recording.work.leaves, *passed):
+        number.setdefault(capture.source(v), len(number))
     captured = list(number)[len(placeholders) :]
     graph, statics = _arranged(recording, number)
+    sink = current_sink()
+    if sink.watching:  # what this recording reads from outside, the one around it reads too
+        handles = [capture.readers[v]() for v in captured if v in capture.readers]
+        for h in [h for h in handles if h is not None]:
+            sink.watch(h)
     return Traced(graph, captured, recording.structure.children[0], statics)
+
+
+def _passes(capture: Capture, v: Value) -> bool:
+    """Whether a result was not computed by the function."""
+    return v.buffer is not None or capture.is_outside(v)
 
 
 @final
@@ -322,16 +353,42 @@ class _Placeholder:
 def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, list[Any]]:
     """The recorded graph with its inputs in this order and its results in tree order."""
     builder = Builder()
-    values = [builder.input(v.spec.plain, role_of(v)) for v in number]
-    source = recording.capture.source
-    inputs = [values[number[source(v)]] for v in recording.work.leaves]
-    outs = splice(builder, recording.graph(), inputs)
-    found = {(v.node, v.index): o for v, o in zip(recording.outputs, outs, strict=True)}
-    results, statics = [], []
-    for leaf in recording.result:
-        if type(leaf) is Tensor:
-            v = leaf.value
-            made = found[v.node, v.index] if v.buffer is None else values[number[source(v)]]
-            results.append(made)
-        statics.append(None if type(leaf) is Tensor else leaf)
+    with use_sink(builder):
+        laid = _Laid(builder, recording, number)
+        results = [laid.value(t.value) for t in recording.result if type(t) is Tensor]
+    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
     return builder.graph(results), statics
+
+
+@final
+class _Laid:
+    """Recorded nodes in a Builder. A graph has no tape, so where a value was taken off it
+    (`detach`, `no_grad`) the graph gets a step that has no derivative."""
+
+    __slots__ = ("builder", "source", "inputs", "made", "stopped", "rows")
+
+    def __init__(self, builder: Builder, recording: Recording, number: dict[Value, int]) -> None:
+        self.builder = builder
+        self.source = recording.capture.source
+        self.rows = number
+        self.inputs = [builder.input(v.spec.plain, role_of(v)) for v in number]
+        self.made: dict[Node, tuple[tuple[Value, ...], tuple[Spec, ...]]] = {}
+        self.stopped: dict[Value, Value] = {}
+        for n in recording.work.nodes:
+            operands = tuple([self.value(v) for v in n.inputs])
+            builder.place(n.scope, n.where)
+            self.made[n] = builder.emit(n.entry, operands), taped(n)
+
+    def value(self, v: Value) -> Value:
+        """What stands for a recorded value."""
+        made = self.made.get(v.node) if v.buffer is None else None
+        if made is not None:
+            found, of = made[0][v.index], made[1][v.index]
+        else:
+            source = self.source(v)
+            found, of = self.inputs[self.rows[source]], source.spec
+        if v.spec.grad or not of.grad:
+            return found
+        if found not in self.stopped:
+            self.stopped[found] = apply(bitcast, (found,), dtype=of.dtype)
+        return self.stopped[found]

@@ -88,7 +88,7 @@ def _count(tensors: list[Tensor], flags: list[bool]) -> int:
 
 def _one(tensor: Tensor, mapped: bool) -> Any:
     of = tensor.value.spec
-    return spec(of.shape[1:], of.dtype, of.weak) if mapped else of.plain
+    return spec(of.shape[1:], of.dtype, of.weak, of.grad) if mapped else of
 
 
 def _unflatten(structures: list[Any], leaves: tuple[Any, ...]) -> list[Any]:

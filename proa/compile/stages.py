@@ -13,17 +13,30 @@ from proa.graph.graph import Graph
 from proa.graph.node import line_of
 from proa.graph.show import show
 from proa.graph.verify import verify
+from proa.ops.control import graphs_of, inside, is_control
 from proa.ops.expand import flat
 from proa.transforms.relax import relax
 from proa.transforms.simplify import simplify
 
 Stage = Callable[[Graph, Backend], Graph]
 
+
+def _deep(stage: Stage) -> Stage:
+    """The pass on a graph, then on the graphs that its control flow runs."""
+
+    def run(graph: Graph, backend: Backend) -> Graph:
+        return inside(stage(graph, backend), lambda inner: run(inner, backend))
+
+    return run
+
+
 STAGES: Final[list[tuple[str, Stage]]] = [
-    ("expand", lambda graph, backend: flat(graph, keeps=backend.claims)),
-    ("simplify", lambda graph, backend: simplify(graph)),
+    ("expand", _deep(lambda graph, backend: flat(graph, keeps=backend.claims))),
+    ("simplify", _deep(lambda graph, backend: simplify(graph))),
 ]
-FAST: Final[list[tuple[str, Stage]]] = [*STAGES, ("relax", lambda graph, backend: relax(graph))]
+FAST: Final[list[tuple[str, Stage]]] = [
+    *STAGES, ("relax", _deep(lambda graph, backend: relax(graph))),
+]  # fmt: skip
 
 
 def stages(numerics: str) -> list[tuple[str, Stage]]:
@@ -67,6 +80,9 @@ def shown(
 
 def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:
     for step in graph.steps:
+        if is_control(step.entry):
+            for inner in graphs_of(step.entry):
+                _refuse_unclaimed(inner, backend)
         if not backend.claims(step.entry):
             name = step.entry.primitive.name
             given = f"{step.entry!r:.200} recorded at {line_of(step.where)}"

@@ -98,6 +98,15 @@ class Graph:
         return f"Graph({counts})"
 
 
+def graphs_in(value: Any) -> list[Graph]:
+    """The graphs among parameters."""
+    if type(value) is Graph:
+        return [value]
+    if isinstance(value, tuple):
+        return [g for v in value for g in graphs_in(v)]
+    return []
+
+
 @final
 class Constant:
     """An array that is part of a graph; equal by content."""

@@ -15,7 +15,7 @@ from proa.dtypes import Dtype
 from proa.dtypes import dtype as as_dtype
 from proa.errors import FileError, message
 from proa.graph.entry import intern_entry
-from proa.graph.graph import Constant, Graph, Input, Role, Step
+from proa.graph.graph import Constant, Graph, Input, Role, Step, graphs_in
 from proa.graph.node import line_of
 from proa.graph.spec import Spec, spec
 from proa.shapes import Dim
@@ -31,7 +31,7 @@ def show(graph: Graph, name: str = "graph") -> str:
 def _function(graph: Graph, name: str, subs: dict[Graph, str]) -> str:
     before: list[str] = []
     for step in graph.steps:
-        for inner in _graphs_in(step.entry.params):
+        for inner in graphs_in(step.entry.params):
             if inner not in subs:
                 subs[inner] = f"g{len(subs)}"
                 before.append(_function(inner, subs[inner], subs))
@@ -64,14 +64,6 @@ def _function(graph: Graph, name: str, subs: dict[Graph, str]) -> str:
 def _identifier(name: str) -> str:
     """`and_` for the primitive `and`, which Python keeps for itself."""
     return f"{name}_" if keyword.iskeyword(name) else name
-
-
-def _graphs_in(value: Any) -> list[Graph]:
-    if type(value) is Graph:
-        return [value]
-    if isinstance(value, tuple):
-        return [g for v in value for g in _graphs_in(v)]
-    return []
 
 
 def _spec_text(of: Spec) -> str:

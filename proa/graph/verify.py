@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from proa.errors import ProaError, message
-from proa.graph.graph import Graph
+from proa.graph.graph import Graph, graphs_in
 
 
 def verify(graph: Graph) -> None:
-    """Slots are defined before use, specs agree with entries, nothing carries a gradient bit."""
+    """Slots are defined before use, specs agree with entries, nothing carries a gradient bit; so
+    in the graphs among parameters."""
+    stack, seen = [graph], {graph}
+    while stack:
+        one = stack.pop()
+        _verify(one)
+        inner = [g for step in one.steps for g in graphs_in(step.entry.params)]
+        fresh = [g for g in dict.fromkeys(inner) if g not in seen]
+        seen.update(fresh)
+        stack += fresh
+
+
+def _verify(graph: Graph) -> None:
     specs = [i.spec for i in graph.inputs] + [c.spec for c in graph.constants]
     for number, step in enumerate(graph.steps):
         if len(step.slots) != len(step.entry.ins):

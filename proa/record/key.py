@@ -26,15 +26,17 @@ class Pending(NamedTuple):
         return self.first[value.node] + value.index
 
 
-def reach(values: Iterable[Value]) -> list[Node]:
-    """The nodes that must run for these values, in recording order. No recursion."""
-    seen: set[Node] = {v.node for v in values}
+def reach(values: Iterable[Value], start: int = -1) -> list[Node]:
+    """The nodes that must run for these values, in recording order; those recorded before `start`
+    count as done. No recursion."""
+    seen: set[Node] = {v.node for v in values if v.node.serial >= start}
     nodes = list(seen)
     for node in nodes:  # it grows meanwhile
         for v in node.inputs:
-            if v.buffer is None and v.node is not None and v.node not in seen:
-                seen.add(v.node)
-                nodes.append(v.node)
+            made = v.node
+            if v.buffer is None and made is not None and made not in seen and made.serial >= start:
+                seen.add(made)
+                nodes.append(made)
     nodes.sort(key=by_serial)
     return nodes
 
@@ -42,9 +44,10 @@ def reach(values: Iterable[Value]) -> list[Node]:
 by_serial: Final = attrgetter("serial")
 
 
-def pending(values: Sequence[Value]) -> Pending:
-    """Key and leaves of everything that `values` need: one pass in recording order."""
-    nodes = reach(values)
+def pending(values: Sequence[Value], start: int = -1) -> Pending:
+    """Key and leaves of everything that `values` need: one pass in recording order. What was
+    recorded before `start` is a leaf."""
+    nodes = reach(values, start)
     first: dict[Node, int] = {}
     leaf: dict[Value, int] = {}
     flat: list[Any] = []
@@ -53,7 +56,7 @@ def pending(values: Sequence[Value]) -> Pending:
     for n in nodes:
         append(n.entry)
         for v in n.inputs:
-            if v.buffer is None and v.node is not None:
+            if v.buffer is None and v.node is not None and v.node.serial >= start:
                 append(first[v.node] + v.index)
             else:
                 append(leaf.setdefault(v, ~len(leaf)))
@@ -75,7 +78,7 @@ def graph_of(work: Pending, roles: Sequence[Role]) -> Graph:
     for n in work.nodes:
         slots = tuple(
             [
-                shift + work.slot(v) if v.buffer is None and v.node is not None else number[v]
+                shift + work.slot(v) if v.buffer is None and v.node in work.first else number[v]
                 for v in n.inputs
             ]
         )

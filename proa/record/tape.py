@@ -9,6 +9,7 @@ from proa.errors import GradientError, message
 from proa.graph.entry import intern_entry
 from proa.graph.graph import Graph, Input, Role, Step
 from proa.graph.node import Node, Value, line_of
+from proa.graph.spec import Spec
 from proa.record.key import by_serial
 from proa.record.live import SPENT, thread
 from proa.transforms.reverse import backward
@@ -119,14 +120,25 @@ def _read(nodes: list[Node], roots: Sequence[Value]) -> tuple[list[Value], list[
 
 
 def _filled(first: dict[Node, int], made: list[Value | None]) -> list[Value]:
-    """Results that nothing on the tape reads get a value of their own. A node is on the tape
-    because one of its results is read: one that has no other needs no look."""
+    """Results that nothing on the tape reads get a value of their own, on the tape too: a
+    derivative may read it, and be differentiated again. A node is on the tape because one of its
+    results is read: one that has no other needs no look."""
     for n, start in first.items():
         if not n.entry.single:
-            for i, of in enumerate(n.entry.outs, start):
-                if made[i] is None:
-                    made[i] = Value(n, i - start, of)
+            specs = None
+            for i in range(len(n.entry.outs)):
+                if made[start + i] is None:
+                    specs = taped(n) if specs is None else specs
+                    made[start + i] = Value(n, i, specs[i])
     return made  # type: ignore[return-value]
+
+
+def taped(node: Node) -> tuple[Spec, ...]:
+    """The specs of a node's results as they were recorded: the node keeps the plain entry."""
+    if not any(v.spec.grad for v in node.inputs):
+        return node.entry.outs
+    primitive, specs = node.entry.primitive, tuple([v.spec for v in node.inputs])
+    return intern_entry(primitive.table, primitive, node.entry.params, specs).outs
 
 
 def _make(nodes: list[Node], leaves: list[Value], flat: list[Any], roots: int) -> Graph:

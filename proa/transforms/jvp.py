@@ -24,6 +24,8 @@ def tangents_of(
     primitive = entry.primitive
     if not any(t is not None for t in tangents):
         return [None] * len(results)
+    if primitive.forward is not None:
+        return list(primitive.forward(entry, operands, tangents)[1])
     if primitive.jvp is not None:
         return _by_rules(entry, operands, results, tangents)
     if primitive.linear == "all":
@@ -82,9 +84,13 @@ def push(
     sink = current_sink()
 
     def one(step: Step, operands: tuple[Any, ...]) -> tuple[Any, ...]:
-        values = [o[0] for o in operands]
-        outs = sink.emit(step.entry, tuple([v.value for v in values]))
-        moved = tangents_of(step.entry, values, outs, [o[1] for o in operands])
+        values, given = [o[0] for o in operands], [o[1] for o in operands]
+        both = step.entry.primitive.forward
+        if both is not None and any(t is not None for t in given):
+            outs, moved = both(step.entry, values, given)  # it need not run twice
+        else:
+            outs = sink.emit(step.entry, tuple([v.value for v in values]))
+            moved = tangents_of(step.entry, values, outs, given)
         return tuple(zip(outs, moved, strict=True))
 
     constants = [(constant_in(sink, c), None) for c in graph.constants]

@@ -59,6 +59,8 @@ def _cotangents(entry: Entry, operands: Any, results: Any, cts: Any, wanted: Any
         return [None] * len(operands)
     if primitive.pullback is not None:
         return list(primitive.pullback(operands, results, cts, **entry.named_params))
+    if primitive.reverse is not None:
+        return list(primitive.reverse(entry, operands, results, cts, wanted))
     graph = expansion(entry)
     if graph is not None and primitive.jvp is None:
         return reverse(graph, operands, cts, wanted, results)

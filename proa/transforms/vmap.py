@@ -15,18 +15,45 @@ from proa.ops.primitive import apply
 from proa.ops.structure import call
 
 
-def batched_graph(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
+def batched_graph(
+    graph: Graph, flags: tuple[bool, ...], count: int, outs: tuple[bool, ...] | None = None
+) -> Graph:
     """The graph that maps `graph` over the first axis of the inputs that are flagged; every
-    output has that axis, of length `count`."""
-    key = ("vmap", flags, count)
+    output has that axis, of length `count`. With `outs` those flagged there have it: no others
+    may depend on the flagged inputs."""
+    outs = (True,) * len(graph.outputs) if outs is None else outs
+    key = ("vmap", flags, count, outs)
     if key not in graph.memo:
-        graph.memo[key] = _batched(graph, flags, count)
+        graph.memo[key] = _batched(graph, flags, count, outs)
     found: Graph = graph.memo[key]
     return found
 
 
-def _batched(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
+def batched_flags(graph: Graph, flags: tuple[bool, ...], count: int) -> tuple[bool, ...]:
+    """Which outputs depend on the inputs that are flagged."""
+    key = ("vmap flags", flags, count)
+    if key not in graph.memo:
+        graph.memo[key] = tuple([f for _, f in _mapped(Builder(), graph, flags, count)])
+    found: tuple[bool, ...] = graph.memo[key]
+    return found
+
+
+def _batched(graph: Graph, flags: tuple[bool, ...], count: int, outs: Any) -> Graph:
     builder = Builder()
+    found = _mapped(builder, graph, flags, count)
+    with use_sink(builder):
+        return builder.graph(
+            [
+                repeated(v, count) if wanted and not f else v
+                for (v, f), wanted in zip(found, outs, strict=True)
+            ]
+        )
+
+
+def _mapped(
+    builder: Builder, graph: Graph, flags: tuple[bool, ...], count: int
+) -> list[tuple[Any, bool]]:
+    """The outputs, and which of them have the axis."""
     with use_sink(builder):
         inputs = []
         for given, flag in zip(graph.inputs, flags, strict=True):
@@ -37,8 +64,7 @@ def _batched(graph: Graph, flags: tuple[bool, ...], count: int) -> Graph:
         slots = sweep(
             graph, inputs, lambda step, operands: _step(builder, step, operands), constants
         )
-        outs = [v if f else repeated(v, count) for v, f in [slots[o] for o in graph.outputs]]
-    return builder.graph(outs)
+    return [slots[o] for o in graph.outputs]
 
 
 def _expanded(step: Step, values: list[Any], flags: list[bool]) -> Any:

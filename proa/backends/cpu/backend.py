@@ -20,6 +20,7 @@ from proa.compile.program import Program
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
+from proa.ops.control import is_control
 
 PACKED_AT: Final = 8  # the use of a buffer at which it is packed: packing takes as long as so many
 FOLDED: Final = frozenset({"broadcast", "reshape"})
@@ -146,7 +147,7 @@ class CpuBackend:
 
     def claims(self, entry: Entry) -> bool:
         """All that has a meaning: what is not compiled is a host call. A few composites."""
-        return entry.primitive.meaning is not None or claimed(entry)
+        return entry.primitive.meaning is not None or claimed(entry) or is_control(entry)
 
     def folds(self, entry: Entry) -> bool:
         """What only changes how memory is addressed, or is made of positions: in memory of its own

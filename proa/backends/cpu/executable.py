@@ -9,11 +9,12 @@ from typing import Any, Final, final
 import numpy as np
 
 from proa.backends.cpu import checked
+from proa.backends.cpu.control import controlled
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.memory import ALIGNMENT, LARGE, Arena, address_of, allocate, pool
-from proa.backends.cpu.nest import Host, Nests
+from proa.backends.cpu.nest import Control, Host, Nests
 from proa.backends.cpu.plan import barriers, plan
 from proa.backends.cpu.seen import works
 from proa.backends.cpu.target import cores
@@ -58,13 +59,14 @@ class CpuExecutable:
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
                  "template", "inputs", "numbers", "reused",
-                 "overwrites", "copies")  # fmt: skip
+                 "overwrites", "copies", "inner")  # fmt: skip
 
-    def __init__(self, nests: Nests, buffer: Any) -> None:
+    def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
         self.program = nests.draft.program
         self.nests = nests
         self.buffer = buffer
+        self.inner = inner
         self.specs = nests.specs
         self.constants = [_solid(c.array) for c in graph.constants]
         self.inputs = len(graph.inputs)
@@ -72,7 +74,7 @@ class CpuExecutable:
         given = self.inputs + len(self.constants)
         owners = [(nests.owner(o), self.specs[o]) for o in graph.outputs]
         whole = {m: of for m, of in owners if m >= given}
-        hosts = [s for a in nests.actions if type(a) is Host for s in a.results]
+        hosts = [s for a in nests.actions if type(a) is not Call for s in a.results]
         self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts]),
                                  *nests.copies.values()])  # fmt: skip
         self.outputs = [(self.plan.bases[m], of) for m, of in owners]
@@ -92,7 +94,7 @@ class CpuExecutable:
             if nests.bytes_of(m) >= LARGE
         }  # fmt: skip
         self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
-        self.quiet = bool(hosts)
+        self.quiet = any(type(a) is Host for a in nests.actions)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
                             for f in self.plan.frees])  # fmt: skip
@@ -148,7 +150,7 @@ class CpuExecutable:
                 row, number = row + end - number, end
                 continue
             action = actions[number]
-            run = self._host(action)
+            run = self._control(action) if type(action) is Control else self._host(action)
             found.append((number, run))
             number += 1
         return found
@@ -201,6 +203,22 @@ class CpuExecutable:
                     array = array.copy()  # a view of memory that will be used again
                 now.arrays[base] = array
                 now.bases[base] = address_of(array)
+
+        return run
+
+    def _control(self, control: Control) -> Callable[[Run], None]:
+        kernel = controlled(control.entry, self.program, self.buffer, self.inner)
+        operands = [self._reader(s) for s in control.operands]
+        bases = [self.plan.bases[s] for s in control.results]
+
+        def run(now: Run) -> None:
+            found = kernel([_solid(read(now)) for read in operands])
+            for base, given in zip(bases, found, strict=True):
+                array, address = given.array, given.address
+                if now.arena is not None and 0 <= address - now.bases[0] < now.arena.nbytes:
+                    array = array.copy()  # an operand in memory that will be used again
+                    address = address_of(array)
+                now.arrays[base], now.bases[base] = array, address
 
         return run
 

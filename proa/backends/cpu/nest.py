@@ -19,11 +19,21 @@ from proa.backends.cpu.rows import Operand, Result, loop_call, loops
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.spec import spec
+from proa.ops.control import is_control
 from proa.ops.functions import cast
 
 
 class Host(NamedTuple):
     """A call of the prepared NumPy kernel of one step."""
+
+    entry: Entry
+    operands: tuple[int, ...]
+    results: tuple[int, ...]
+    step: int
+
+
+class Control(NamedTuple):
+    """A step of control flow: its graphs are programs of their own, run in turn."""
 
     entry: Entry
     operands: tuple[int, ...]
@@ -180,7 +190,8 @@ def nest(draft: Draft) -> Nests:
                 nests.lay_out(first, slots[0])
         elif not planned(nests, step):
             outs = tuple(range(first, first + len(entry.outs)))
-            nests.actions.append(Host(entry, slots, outs, step))
+            kind = Control if is_control(entry) else Host
+            nests.actions.append(kind(entry, slots, outs, step))
     for slot in dict.fromkeys(draft.program.graph.outputs):
         nests.own(slot)
     return nests

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple, final
 
 from proa.backends.cpu.kernel import Call
-from proa.backends.cpu.nest import Host, Nests
+from proa.backends.cpu.nest import Control, Host, Nests
 
 ALIGNMENT: Final = 64
 
@@ -33,7 +33,7 @@ def used(nests: Nests, action: Any) -> tuple[list[int], list[int]]:
     """Memories that an action reads, and that it writes."""
     if type(action) is Call:
         return [m for m, _ in action.operands], [m for m, _ in action.results]
-    assert type(action) is Host
+    assert isinstance(action, Host | Control)
     return [nests.layout(s).root for s in action.operands], list(action.results)
 
 

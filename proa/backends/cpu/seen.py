@@ -34,9 +34,7 @@ def works(nests: Nests, program: Program) -> list[Work]:
 
 
 def _other(nests: Nests, steps: Sequence[Step], action: Any) -> Work:
-    step = steps[action.step]
-    assert type(action) is Host
-    return step_work(step, "host call")
+    return step_work(steps[action.step], "host call" if type(action) is Host else "control flow")
 
 
 def _call(nests: Nests, steps: Sequence[Step], call: Call, alike: int) -> Work:

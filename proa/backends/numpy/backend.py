@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any, final
@@ -9,14 +10,17 @@ from typing import Any, final
 import numpy as np
 
 from proa.backends.numpy.kernels import TABLE, solid
+from proa.backends.rounds import Rows, rounds
 from proa.backends.table import TableExecutable
 from proa.compile.backend import API, Device
 from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import OutOfMemory, message
 from proa.graph.entry import Entry
+from proa.graph.graph import Graph
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
+from proa.ops.control import is_control
 
 DEVICE = Device("numpy", 0, "cpu", None, "NumPy on this machine's processor")
 SMALL = 1 << 22
@@ -59,7 +63,7 @@ class NumpyBackend:
         return [DEVICE]
 
     def claims(self, entry: Entry) -> bool:
-        return entry.primitive.meaning is not None
+        return entry.primitive.meaning is not None or is_control(entry)
 
     def compile(self, program: Program) -> TableExecutable:
         return TableExecutable(program, kernel, load, store, guard, quiet)
@@ -78,6 +82,8 @@ def kernel(entry: Entry) -> Callable[..., Any]:
 
 
 def _kernel(entry: Entry) -> Callable[..., Any]:
+    if is_control(entry):
+        return rounds(entry, _inner, ARRAYS)
     prepare = TABLE.get(entry.primitive.name)
     if prepare is not None:
         return prepare(entry)
@@ -91,6 +97,25 @@ def _kernel(entry: Entry) -> Callable[..., Any]:
         return bound(*[solid(a) for a in arrays])
 
     return run
+
+
+def _inner(graph: Graph) -> Callable[..., Any]:
+    """A graph that control flow runs, on raw arrays."""
+    return TableExecutable(Program(graph, DEVICE), kernel, _same, _same, _free)
+
+
+def _same(array: Any, spec: Spec) -> Any:
+    return array
+
+
+def _free(peak: int, program: Program) -> None:
+    """What control flow needs was asked for by the program that it is part of."""
+
+
+ARRAYS = Rows(
+    bool, int, lambda spec: np.empty(spec.shape, spec.dtype.numpy),
+    lambda x, i: x[i, ...], operator.setitem,
+)  # fmt: skip
 
 
 def quiet() -> Any:

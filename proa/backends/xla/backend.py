@@ -9,17 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from proa.backends.xla import elementwise, structure
+from proa.backends.xla import control, elementwise, structure
 from proa.compile.backend import API, Device
 from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import ExecutionError, OutOfMemory, message
 from proa.graph.entry import Entry
-from proa.graph.graph import Step
+from proa.graph.graph import Graph, Step
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
 
-EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE}
 SMALL: Final = 1 << 22
 
 
@@ -31,6 +30,24 @@ def fail(step: Step | None, error: Exception) -> NoReturn:
         given = f"{step.entry!r:.300} recorded at {line_of(step.where)}"
     text = message(op, given, f"a result, but: {error!s:.600}")
     raise (OutOfMemory if "RESOURCE_EXHAUSTED" in str(error) else ExecutionError)(text) from error
+
+
+def walk(graph: Graph, arrays: Sequence[Any], constants: Sequence[Any] | None = None) -> list[Any]:
+    """Runs while jax traces: one emitter after the other."""
+    if constants is None:
+        constants = [jnp.asarray(c.array) for c in graph.constants]
+    slots = [*arrays, *constants]
+    for step in graph.steps:
+        emit, operands = EMITTERS[step.entry.primitive.name], [slots[s] for s in step.slots]
+        try:
+            found = emit(step.entry, *operands)
+        except (ValueError, TypeError, NotImplementedError) as error:
+            fail(step, error)
+        slots += [found] if step.entry.single else found
+    return [slots[o] for o in graph.outputs]
+
+
+EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE, **control.table(walk)}
 
 
 @final
@@ -95,20 +112,13 @@ class XlaExecutable:
         self.peak_bytes = found.temp_size_in_bytes + found.output_size_in_bytes if found else 0
 
     def _walk(self, *arrays: Any) -> list[Any]:
-        """Runs while jax traces: one emitter after the other."""
+        """Runs while jax traces."""
         self.traces += 1
         graph = self.program.graph
         count = len(graph.inputs)
-        slots, large = list(arrays[:count]), iter(arrays[count:])
-        slots += [next(large) if c.spec.ndim else jnp.asarray(c.array) for c in graph.constants]
-        for step in graph.steps:
-            emit, operands = EMITTERS[step.entry.primitive.name], [slots[s] for s in step.slots]
-            try:
-                found = emit(step.entry, *operands)
-            except (ValueError, TypeError, NotImplementedError) as error:
-                fail(step, error)
-            slots += [found] if step.entry.single else found
-        return [slots[o] for o in graph.outputs]
+        large = iter(arrays[count:])
+        rest = [next(large) if c.spec.ndim else jnp.asarray(c.array) for c in graph.constants]
+        return walk(graph, arrays[:count], rest)
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         device, inputs = self.program.device, self.program.graph.inputs
