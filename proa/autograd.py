@@ -24,6 +24,7 @@ from proa.ops.primitive import apply, number_of
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, epoch, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
 from proa.shapes import as_list
+from proa.substitution import Opened, substituted
 from proa.tensor import READ_ONLY, Tensor, derived, handle, off_tape, rebind
 from proa.transforms.jvp import forward
 from proa.transforms.reverse import reverse
@@ -101,14 +102,16 @@ def _gradients(tape: Tape, cts: Sequence[Value], targets: Sequence[Value]) -> li
 
 def _gradients_with_hooks(tape: Tape, cts: Any, targets: Sequence[Value]) -> list[Any]:
     number = {v: i for i, v in enumerate(tape.inputs)}
+    known = {v: number[v] for v in targets if v in number}
 
     def watch(slot: int, ct: Any) -> Any:
         leaf = tape.values[slot].leaf
         return _hooked(leaf, ct) if leaf is not None and not leaf.stops else ct
 
-    wanted = [number[v] for v in targets]
+    wanted = list(known.values())
     found = reverse(tape.graph, tape.inputs, cts, wanted, values=tape.values, watch=watch)
-    return [None if found[i] is None else found[i].value for i in wanted]
+    cotangents = [found[known[v]] if v in known else None for v in targets]
+    return [None if ct is None else ct.value for ct in cotangents]
 
 
 def _as_tensor(found: Any) -> Any:
@@ -204,7 +207,9 @@ def value_and_grad(
     """A function that returns (f(...), gradient of f by the arguments `argnums`).
 
     f returns one number (a tensor of one element), or `(number, aux)` if `has_aux`. Arguments may
-    be trees of tensors; the gradient has the same structure. Keyword arguments are not
+    be trees of tensors; the gradient has the same structure. A module among them counts as the
+    dict of its float parameters by name (a tied one once), and so does its gradient; `.grad` has
+    no part in it; buffers that the call assigns change as in any call. Keyword arguments are not
     differentiated. Nest for higher derivatives.
 
     >>> import proa as pa
@@ -274,6 +279,8 @@ def jvp(
 ) -> tuple[Any, Any]:
     """(f(*primals), its derivative in the direction of the tangents): forward mode.
 
+    The tangent of a module is a dict of tensors by name, of its float parameters.
+
     >>> import proa as pa
     >>> y, dy = pa.jvp(lambda x: x * x, (pa.asarray(3.0),), (pa.asarray(1.0),))
     >>> dy.item()
@@ -286,6 +293,10 @@ def jvp(
     if len(primals) != len(tangents):
         raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(primals)}"))
     run = _Run("jvp", function, tuple(primals), {}, tuple(range(len(primals))))
+    for primal, tangent, structure in zip(primals, tangents, run.structures, strict=True):
+        if structure != tree.flatten(primal)[1] and structure != tree.flatten(tangent)[1]:
+            expected = f"the parameters of the module by name: {structure!r:.200}"
+            raise ArgumentError(message("jvp", f"a tangent {type(tangent).__name__}", expected))
     given = tree.flatten(tangents)[0]
     outs, structure = tree.flatten(run.out)
     moved = run.push(outs, given)
@@ -308,15 +319,20 @@ class _Run:
         self.structures = []
         self.outer = False
         given = list(args)
+        standing: list[Any] = []
         for i in numbers:
             if not isinstance(i, int) or not -len(args) <= i < len(args):
                 raise ArgumentError(
                     message(name, f"argnums {argnums!r:.60}", f"positions of {len(args)} arguments")
                 )
-            leaves, structure = tree.flatten(given[i])
-            given[i] = tree.unflatten(structure, [self._track(t) for t in leaves])
-            self.structures.append(structure)
-        with use_mode(NO_GRAD, False):
+            opened = Opened(name, given[i])
+            tensors = opened.tensors
+            if opened.modules:  # its parameters are data here: `.grad` has no part in it
+                tensors = [_off_leaf(t) for t in tensors]
+            given[i], more = opened.closed([self._track(t) for t in tensors])
+            standing += more
+            self.structures.append(opened.structure)
+        with use_mode(NO_GRAD, False), substituted(name, standing):
             self.out = function(*given, **kwargs)
 
     def _track(self, argument: Any) -> Tensor:
@@ -344,7 +360,7 @@ class _Run:
         tape = self._tape(outs)
         outer = self.outer or any(c.spec.grad for c in cts)
         with use_mode(NO_GRAD, not outer):
-            found = record_backward(tape, cts, self.targets)
+            found = _gradients(tape, cts, self.targets)
             filled = [_or_zeros(f, t) for f, t in zip(found, self.targets, strict=True)]
         rest = iter(filled)
         trees = [tree.unflatten(s, [next(rest) for _ in range(s.leaves)]) for s in self.structures]
@@ -373,6 +389,12 @@ class _Run:
         if self.outer:
             return list(outs)
         return [off_tape(o) for o in outs]
+
+
+def _off_leaf(given: Any) -> Any:
+    """A parameter that asks for a gradient of its own, as plain data."""
+    leaf = type(given) is Tensor and stops(given.value)
+    return off_tape(given) if leaf else given
 
 
 def _or_zeros(found: Any, target: Value) -> Any:
