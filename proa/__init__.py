@@ -64,10 +64,10 @@ __all__ = [
     "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "complex64",
     "complex128", "custom_vjp", "debug", "enable_grad", "explain", "finfo", "float8_e4m3fn",
     "float8_e5m2", "float16", "float32", "float64", "grad", "iinfo", "int8", "int16", "int32",
-    "int64", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init", "manual_seed", "materialize", "nn", "no_grad", "normal",
-    "optim", "permutation", "print", "profile", "rand", "randint", "randn", "random", "sync",
-    "testing", "tree", "uint8", "uint16", "uint32", "uint64", "uniform", "value_and_grad", "vjp",
-    "vmap",
+    "int64", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init", "manual_seed", "materialize",
+    "nn", "no_grad", "normal", "optim", "permutation", "print", "profile", "rand", "randint",
+    "randn", "random", "sync", "testing", "tree", "uint8", "uint16", "uint32", "uint64", "uniform",
+    "value_and_grad", "vjp", "vmap",
 ]  # fmt: skip
 __all__ += _array.__all__
 

@@ -83,31 +83,19 @@ def _leaves(opened: list[Opened], axes: Any) -> tuple[list[Tensor], list[bool]]:
 
 def _spread(axes: Any, structure: Structure) -> list[Any]:
     """The axis of each leaf, of a tree that may end above the leaves."""
-    if axes is None or not isinstance(axes, (dict, list, tuple)):
+    if not isinstance(axes, (dict, list, tuple)):
         return [axes] * structure.leaves
-    keys = structure.keys if isinstance(axes, dict) else range(len(axes))
-    kinds = (dict,) if isinstance(axes, dict) else (list, tuple)
-    same = structure.kind in kinds or (hasattr(structure.kind, "_fields") and kinds[0] is list)
-    if not same or len(axes) != len(structure.children) or not all(
-        k in axes for k in structure.keys
-    ):
-        expected = f"a tree that begins as {structure!r:.200}"
-        raise ArgumentError(message("vmap", f"in_axes {axes!r:.60}", expected))
-    parts = [_spread(axes[k], c) for k, c in zip(keys, structure.children, strict=True)]
-    return [axis for part in parts for axis in part]
-
-
-def _count(tensors: list[Tensor], flags: list[bool]) -> int:
-    sizes = {t.shape[0] for t, f in zip(tensors, flags, strict=True) if f}
-    if len(sizes) != 1:
-        given = f"mapped axes of sizes {sorted(sizes)}"
-        raise ShapeError(message("vmap", given, "one size", "in_axes with at least one axis"))
-    return sizes.pop()
-
-
-def _one(tensor: Tensor, mapped: bool) -> Any:
-    of = tensor.value.spec
-    return spec(of.shape[1:], of.dtype, of.weak) if mapped else of.plain
+    if isinstance(axes, dict):
+        fits = structure.kind is dict and axes.keys() == set(structure.keys)
+        parts = [axes.get(key) for key in structure.keys]
+    else:
+        fits = structure.kind not in (None, dict) and len(axes) == len(structure.children)
+        parts = list(axes)
+    if not fits:
+        given, expected = f"in_axes {axes!r:.60}", f"a tree that begins as {structure!r:.200}"
+        raise ArgumentError(message("vmap", given, expected))
+    spread = [_spread(a, c) for a, c in zip(parts, structure.children, strict=True)]
+    return [axis for part in spread for axis in part]
 
 
 def _called(function: Any, opened: list[Opened], leaves: tuple[Any, ...]) -> Any:

@@ -81,19 +81,21 @@ class _Backward:
     all gradients are known, the hooks run, and each of these copies takes what they gave.
     """
 
-    __slots__ = ("module", "grad_output", "grad_input", "replaced", "has_inputs")
+    __slots__ = ("module", "sizes", "has_inputs", "grad_output", "grad_input", "replaced")
 
     def __init__(self, module: Any) -> None:
         self.module = module
+        self.sizes = [0, 0]  # tensors in the arguments, and in the result
         self.has_inputs = False
-        self.grad_output: list[Any] = []
-        self.grad_input: list[Any] = []
-        self.replaced: list[Any] | None = None
+        # Nothing is held beyond a backward pass: the tape holds this object.
+        self.grad_output: dict[int, Any] = {}
+        self.grad_input: dict[int, Any] = {}
+        self.replaced: dict[int, Any] | None = None
 
     def arguments(self, args: Any) -> Any:
         """The arguments as `forward` gets them."""
         leaves, structure = tree.flatten(args)
-        self.grad_input = [None] * len(leaves)
+        self.sizes[0] = len(leaves)
         tracked = [i for i, t in enumerate(leaves) if type(t) is Tensor and t.requires_grad]
         self.has_inputs = bool(tracked)
         for turn in (self.run_for, self.note_input):
@@ -105,7 +107,7 @@ class _Backward:
     def result(self, result: Any) -> Any:
         """The result as the caller gets it."""
         leaves, structure = tree.flatten(result)
-        self.grad_output = [None] * len(leaves)
+        self.sizes[1] = len(leaves)
         tracked = [i for i, t in enumerate(leaves) if type(t) is Tensor and t.requires_grad]
         turns = [self.note_output] if self.has_inputs else [self.run_without, self.note_output]
         for turn in turns:
@@ -115,10 +117,7 @@ class _Backward:
         return tree.unflatten(structure, leaves)
 
     def note_output(self, i: int, gradient: Any) -> None:
-        if self.replaced is not None:  # another backward pass over the same call
-            self.replaced = None
-            self.grad_output = [None] * len(self.grad_output)
-            self.grad_input = [None] * len(self.grad_input)
+        self.replaced = None  # a backward pass begins
         self.grad_output[i] = gradient
 
     def note_input(self, i: int, gradient: Any) -> None:
@@ -128,26 +127,30 @@ class _Backward:
         """The gradient of an argument after the hooks, which run once."""
         if self.replaced is None:
             self.replaced = self._run()
-        return self.replaced[i]
+        return self.replaced.pop(i)
 
     def run_without(self, i: int, gradient: Any) -> None:
         """No argument is on the tape: the hooks only see."""
         if self.replaced is None:
             self.replaced = self._run()
 
-    def _run(self) -> list[Any]:
-        found = list(self.grad_input)
+    def _run(self) -> dict[int, Any]:
+        noted, given = self.grad_input, self.grad_output
+        self.grad_input, self.grad_output = {}, {}
+        gradients = [noted.get(i) for i in range(self.sizes[0])]
+        outer = tuple([given.get(i) for i in range(self.sizes[1])])
         for hook in list(self.module._backward_hooks.values()):
-            new = hook(self.module, tuple(found), tuple(self.grad_output))
-            if new is None:
+            found = hook(self.module, tuple(gradients), outer)
+            if found is None:
                 continue
-            new = new if isinstance(new, tuple) else (new,)
-            if len(new) != len(found):
-                given = f"{len(new)} gradients from a backward hook"
-                expected = f"{len(found)}, one for each argument"
-                raise ArgumentError(message(type(self.module).__name__, given, expected))
-            found = [old if old is None or n is None else n for old, n in zip(found, new, strict=True)]
-        return found
+            found = found if isinstance(found, tuple) else (found,)
+            if len(found) != len(gradients):
+                given_text = f"{len(found)} gradients from a backward hook"
+                expected = f"{len(gradients)}, one for each argument"
+                raise ArgumentError(message(type(self.module).__name__, given_text, expected))
+            pairs = zip(gradients, found, strict=True)
+            gradients = [old if new is None else new for old, new in pairs]
+        return {i: gradients[i] for i in noted}
 
 
 def _numbered(function: Any, i: int) -> Any:

@@ -94,10 +94,10 @@ def lazy_init() -> Iterator[None]:
     >>> import proa as pa
     >>> from proa import nn
     >>> with pa.lazy_init():
-    ...     layer = nn.Linear(100_000, 1_000_000)
+    ...     layer = nn.Linear(50_000, 100_000)
     >>> layer.weight.shape, layer.num_parameters()
-    ((1000000, 100000), 100001000000)
-    >>> layer(pa.ones((1, 100_000)))
+    ((100000, 50000), 5000100000)
+    >>> layer(pa.ones((1, 50_000)))
     Traceback (most recent call last):
     ...
     proa.errors.UnmadeError: [linear] given `weight`, which lazy_init described, expected a made...

@@ -16,7 +16,7 @@ from proa.graph.node import Node, Value
 from proa.graph.spec import Spec, spec
 from proa.nn.module import Module
 from proa.ops.expand import expansion
-from proa.random import default_generator
+from proa.random import Generator, default_generator
 from proa.shapes import as_shape
 from proa.substitution import Substitution, named
 from proa.tensor import Tensor, no_grad
@@ -153,7 +153,11 @@ def _recorded(
     """What one call records, with placeholders for all that it is given and holds."""
     standing = {id(t): _placeholder(t.value.spec) for t in named(model).values()}
     args, kwargs = tuple([_opened(x) for x in inputs]), {k: _opened(x) for k, x in keywords.items()}
-    default_generator()  # or the call would make it
+    fields = [x for _, module in modules for x in vars(module).values()]
+    states = [g.state for g in (default_generator(), *fields) if type(g) is Generator]
+    kept = [(state, state.value) for state in states]
+    for state, value in kept:  # what is pending of them need not be computed
+        state.value = _placeholder(value.spec).value
     hooks = [module.register_forward_hook(note) for _, module in modules]
 
     def call() -> Any:
@@ -165,6 +169,8 @@ def _recorded(
     finally:
         for hook in hooks:
             hook.remove()
+        for state, value in reversed(kept):
+            state.value = value
 
 
 @final

@@ -133,7 +133,7 @@ class Primitive:
 
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
         """The spec rule: dtypes are checked, shapes come from the factor map."""
-        if any(s.placement is UNMADE for s in ins):
+        if UNMADE in [of.placement for of in ins]:
             given = "a tensor that lazy_init described"
             raise UnmadeError(message(self.name, given, "a made one", "pa.materialize(model)"))
         if self.meaning is not None:
