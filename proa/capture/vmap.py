@@ -98,6 +98,19 @@ def _spread(axes: Any, structure: Structure) -> list[Any]:
     return [axis for part in spread for axis in part]
 
 
+def _count(tensors: list[Tensor], flags: list[bool]) -> int:
+    sizes = {t.shape[0] for t, f in zip(tensors, flags, strict=True) if f}
+    if len(sizes) != 1:
+        given = f"mapped axes of sizes {sorted(sizes)}"
+        raise ShapeError(message("vmap", given, "one size", "in_axes with at least one axis"))
+    return sizes.pop()
+
+
+def _one(tensor: Tensor, mapped: bool) -> Any:
+    of = tensor.value.spec
+    return spec(of.shape[1:], of.dtype, of.weak) if mapped else of.plain
+
+
 def _called(function: Any, opened: list[Opened], leaves: tuple[Any, ...]) -> Any:
     """The function on one example of its arguments; what belongs into modules stands in them."""
     rest = iter(leaves)

@@ -134,8 +134,8 @@ class Primitive:
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
         """The spec rule: dtypes are checked, shapes come from the factor map."""
         if UNMADE in [of.placement for of in ins]:
-            given = "a tensor that lazy_init described"
-            raise UnmadeError(message(self.name, given, "a made one", "pa.materialize(model)"))
+            what = "a tensor that lazy_init described"
+            raise UnmadeError(message(self.name, what, "a made one", "pa.materialize(model)"))
         if self.meaning is not None:
             if self.arity is None:
                 self.arity = arity(self)
@@ -233,8 +233,9 @@ def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
 def refuse_unmade(op: str, values: Sequence[Value]) -> None:
     """No entry is ever made of a tensor that is only described, so this is asked before one is."""
     for v in values:
-        if v.spec.placement is UNMADE:
-            v.buffer.refuse(op)
+        refuse = getattr(v.buffer, "refuse", None)
+        if v.spec.placement is UNMADE and refuse is not None:
+            refuse(op)
 
 
 def _operand(primitive: Primitive, sink: Any, operand: Any) -> Value:
