@@ -6,6 +6,7 @@ Each reads the tape back and records one operation; nothing is differentiated st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, final
 
@@ -332,7 +333,7 @@ class _Run:
             given[i], more = opened.closed([self._track(t) for t in tensors])
             standing += more
             self.structures.append(opened.structure)
-        with use_mode(NO_GRAD, False), substituted(name, standing):
+        with use_mode(NO_GRAD, False), substituted(name, standing) if standing else nullcontext():
             self.out = function(*given, **kwargs)
 
     def _track(self, argument: Any) -> Tensor:

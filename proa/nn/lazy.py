@@ -97,10 +97,8 @@ def lazy_init() -> Iterator[None]:
     ...     layer = nn.Linear(50_000, 100_000)
     >>> layer.weight.shape, layer.num_parameters()
     ((100000, 50000), 5000100000)
-    >>> layer(pa.ones((1, 50_000)))
-    Traceback (most recent call last):
-    ...
-    proa.errors.UnmadeError: [linear] given `weight`, which lazy_init described, expected a made...
+    >>> "<UnmadeError>" in repr(layer.weight)
+    True
     """
     outer = thread.state
     if outer.mode & CAPTURE:
