@@ -128,7 +128,7 @@ class Opened:
         self.tensors: list[Any] = self.leaves
         self.structure = self.outer
         self.modules: list[dict[str, Any] | None] = []
-        if any(isinstance(leaf, Holder) for leaf in self.leaves):
+        if any([isinstance(leaf, Holder) for leaf in self.leaves]):
             open_ = named if whole else floats_of
             self.modules = [open_(x) if isinstance(x, Holder) else None for x in self.leaves]
             parts = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -115,7 +116,8 @@ def _called(function: Any, opened: list[Opened], leaves: tuple[Any, ...]) -> Any
     """The function on one example of its arguments; what belongs into modules stands in them."""
     rest = iter(leaves)
     closed = [o.closed([next(rest) for _ in o.tensors]) for o in opened]
-    with substituted("vmap", [s for _, more in closed for s in more]):
+    standing = [s for _, more in closed for s in more]
+    with substituted("vmap", standing) if standing else nullcontext():
         return function(*[argument for argument, _ in closed])
 
 
