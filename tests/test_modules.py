@@ -29,6 +29,14 @@ def bits(tree_: Any) -> list[bytes]:
     return [t.numpy().tobytes() for t in pa.tree.flatten(tree_)[0]]
 
 
+def alike(found: Any, expected: Any) -> None:
+    """Equal bits on `cpu`; other backends promise them between equal shapes only (RULES 3.0)."""
+    if str(pa.ones(()).device) == "cpu":
+        assert bits(found) == bits(expected)
+    for a, b in zip(pa.tree.flatten(found)[0], pa.tree.flatten(expected)[0], strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-6)
+
+
 def doubled(module: Any) -> dict[str, Any]:
     return {name: p.detach() * 2 for name, p in module.named_parameters()}
 
@@ -91,7 +99,7 @@ def test_functional_call_under_transforms() -> None:
     assert moved.item() == pytest.approx(along, rel=1e-4)
 
     each = pa.vmap(pa.grad(loss), in_axes=(None, 0))(given, x)
-    assert bits(each["0.weight"][2]) == bits(pa.grad(loss)(given, x[2])["0.weight"])
+    alike(each["0.weight"][2], pa.grad(loss)(given, x[2])["0.weight"])
 
 
 def test_functional_call_fills_gradients_of_what_is_given() -> None:
@@ -206,7 +214,7 @@ def test_an_ensemble_equals_its_modules(make: Any) -> None:
 
     together = pa.vmap(one, in_axes=(0, 0, None))(parameters, buffers, x)
     for i, m in enumerate(models):
-        assert bits(together[i]) == bits(m(x))
+        alike(together[i], m(x))
     together.sum().backward()
     models[1](x).sum().backward()
     for name, p in models[1].named_parameters():
@@ -227,7 +235,7 @@ def test_an_ensemble_in_training_keeps_statistics_apart() -> None:
     for i, m in enumerate(models):
         m(x[i])
         for name, b in m.named_buffers():
-            assert bits(new[name][i]) == bits(b)
+            alike(new[name][i], b)
 
 
 def test_stack_modules_refuses_what_differs() -> None:
@@ -303,14 +311,14 @@ def test_vmap_over_examples_and_over_modules() -> None:
     each = pa.vmap(pa.grad(loss), in_axes=(None, 0))(module, x)
     for i in range(5):
         alone = pa.grad(loss)(module, x[i])
-        assert {k: bits(v[i]) for k, v in each.items()} == {k: bits(v) for k, v in alone.items()}
+        alike({k: v[i] for k, v in each.items()}, alone)
     models = [nn.Linear(3, 2) for _ in range(4)]
     stacked = nn.Linear(3, 2)
     parameters, _ = nn.stack_modules(models)
     for name, p in parameters.items():
         setattr(stacked, name, p)
     found = pa.vmap(lambda m, x: m(x), in_axes=(0, None))(stacked, x)
-    assert bits(found) == bits(pa.stack([m(x) for m in models]))
+    alike(found, pa.stack([m(x) for m in models]))
     with pytest.raises(ArgumentError, match="running_mean"):
         pa.vmap(lambda m, x: m(x), in_axes=(None, 0))(nn.BatchNorm1d(3), rows(2, 5, 3))
     with pytest.raises(ArgumentError, match="two arguments"):
@@ -326,7 +334,7 @@ def test_axes_of_vmap_may_be_trees() -> None:
     found = pa.vmap(f, in_axes=({"a": 0, "b": (1, None)},))(tree_)
     a, (b, c) = tree_["a"], tree_["b"]
     for i in range(2):
-        assert bits(found[i]) == bits(f({"a": a[i], "b": (b[:, i], c)}))
+        alike(found[i], f({"a": a[i], "b": (b[:, i], c)}))
     for wrong in ({"a": 0}, (0, 0, 0), {"a": 0, "b": (0, 0, 0)}):
         with pytest.raises(ArgumentError, match="in_axes"):
             pa.vmap(f, in_axes=(wrong,))(tree_)
