@@ -42,6 +42,7 @@ from proa.dtypes import (
 )  # fmt: skip
 from proa.dtypes import bool_ as bool  # noqa: A004
 from proa.explain import debug, explain, print  # noqa: A004
+from proa.nn.lazy import lazy_init, materialize
 from proa.profile import profile
 from proa.random import (
     Generator,
@@ -64,10 +65,10 @@ __all__ = [
     "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "complex128",
     "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "finfo", "float16",
     "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "manual_seed", "map",
-    "nn", "no_grad", "normal", "optim", "permutation", "print", "profile", "rand", "randint",
-    "randn", "random", "scan", "switch", "sync", "testing", "tree", "uint16", "uint32", "uint64",
-    "uint8", "uniform", "value_and_grad", "vjp", "vmap", "while_loop",
+    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init",
+    "manual_seed", "map", "materialize", "nn", "no_grad", "normal", "optim", "permutation", "print",
+    "profile", "rand", "randint", "randn", "random", "scan", "switch", "sync", "testing", "tree",
+    "uint16", "uint32", "uint64", "uint8", "uniform", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _array.__all__
 

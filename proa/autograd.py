@@ -6,6 +6,7 @@ Each reads the tape back and records one operation; nothing is differentiated st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, final
 
@@ -24,6 +25,7 @@ from proa.ops.primitive import apply, number_of
 from proa.record.live import CAPTURE, NO_GRAD, SPENT, Leaf, epoch, thread, use_mode
 from proa.record.tape import Tape, record_backward, stops
 from proa.shapes import as_list
+from proa.substitution import Opened, substituted
 from proa.tensor import READ_ONLY, Tensor, derived, handle, off_tape, rebind
 from proa.transforms.jvp import forward
 from proa.transforms.reverse import reverse
@@ -202,7 +204,9 @@ def value_and_grad(
     """A function that returns (f(...), gradient of f by the arguments `argnums`).
 
     f returns one number (a tensor of one element), or `(number, aux)` if `has_aux`. Arguments may
-    be trees of tensors; the gradient has the same structure. Keyword arguments are not
+    be trees of tensors; the gradient has the same structure. A module among them counts as the
+    dict of its float parameters by name (a tied one once), and so does its gradient; `.grad` has
+    no part in it; buffers that the call assigns change as in any call. Keyword arguments are not
     differentiated. Nest for higher derivatives.
 
     >>> import proa as pa
@@ -272,6 +276,8 @@ def jvp(
 ) -> tuple[Any, Any]:
     """(f(*primals), its derivative in the direction of the tangents): forward mode.
 
+    The tangent of a module is a dict of tensors by name, of its float parameters.
+
     >>> import proa as pa
     >>> y, dy = pa.jvp(lambda x: x * x, (pa.asarray(3.0),), (pa.asarray(1.0),))
     >>> dy.item()
@@ -284,6 +290,10 @@ def jvp(
     if len(primals) != len(tangents):
         raise ArgumentError(message("jvp", f"{len(tangents)} tangents", f"{len(primals)}"))
     run = _Run("jvp", function, tuple(primals), {}, tuple(range(len(primals))))
+    for primal, tangent, structure in zip(primals, tangents, run.structures, strict=True):
+        if structure != tree.flatten(primal)[1] and structure != tree.flatten(tangent)[1]:
+            expected = f"the parameters of the module by name: {structure!r:.200}"
+            raise ArgumentError(message("jvp", f"a tangent {type(tangent).__name__}", expected))
     given = tree.flatten(tangents)[0]
     outs, structure = tree.flatten(run.out)
     moved = run.push(outs, given)
@@ -306,15 +316,20 @@ class _Run:
         self.structures = []
         self.outer = False
         given = list(args)
+        standing: list[Any] = []
         for i in numbers:
             if not isinstance(i, int) or not -len(args) <= i < len(args):
                 raise ArgumentError(
                     message(name, f"argnums {argnums!r:.60}", f"positions of {len(args)} arguments")
                 )
-            leaves, structure = tree.flatten(given[i])
-            given[i] = tree.unflatten(structure, [self._track(t) for t in leaves])
-            self.structures.append(structure)
-        with use_mode(NO_GRAD, False):
+            opened = Opened(name, given[i])
+            tensors = opened.tensors
+            if opened.modules:  # its parameters are data here: `.grad` has no part in it
+                tensors = [_off_leaf(t) for t in tensors]
+            given[i], more = opened.closed([self._track(t) for t in tensors])
+            standing += more
+            self.structures.append(opened.structure)
+        with use_mode(NO_GRAD, False), substituted(name, standing) if standing else nullcontext():
             self.out = function(*given, **kwargs)
 
     def _track(self, argument: Any) -> Tensor:
@@ -344,7 +359,7 @@ class _Run:
         with use_mode(NO_GRAD, not outer):
             number = {v: i for i, v in enumerate(tape.inputs)}
             known = [v for v in self.targets if v in number]
-            found = record_backward(tape, cts, tuple([number[v] for v in known]))
+            found = _gradients(tape, cts, tuple([number[v] for v in known]))
             of = dict(zip(known, found, strict=True))
             filled = [_or_zeros(of.get(t), t) for t in self.targets]
         rest = iter(filled)
@@ -374,6 +389,12 @@ class _Run:
         if self.outer:
             return list(outs)
         return [off_tape(o) for o in outs]
+
+
+def _off_leaf(given: Any) -> Any:
+    """A parameter that asks for a gradient of its own, as plain data."""
+    leaf = type(given) is Tensor and stops(given.value)
+    return off_tape(given) if leaf else given
 
 
 def _or_zeros(found: Any, target: Value) -> Any:

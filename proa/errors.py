@@ -37,6 +37,10 @@ class GradientError(ProaError, RuntimeError):
     """A derivative was asked for where there is none."""
 
 
+class UnmadeError(ProaError, RuntimeError):
+    """A tensor that `pa.lazy_init` described was used before `pa.materialize` made it."""
+
+
 class JitError(ProaError, RuntimeError):
     """A jitted function did what a replay could not repeat."""
 

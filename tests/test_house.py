@@ -16,7 +16,7 @@ ORDER = [
     "graph.verify", "graph.show", "graph.store", "graph",
     "ops.primitive", "ops.factors", "ops.families", "ops", "transforms",
     "compile", "backends", "record", "printing", "attached", "tensor", "dunders",
-    "autograd", "capture", "defaults", "convert", "indexing", "array",
+    "substitution", "autograd", "capture", "defaults", "convert", "indexing", "array",
     "random", "explain", "testing", "conformance", "nn", "optim", "data",
     "io", "profile", "train", "cli.curves", "cli.show", "examples", "cli",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from proa import tree
 from proa.capture.arguments import Arguments
-from proa.capture.trace import Recording
+from proa.capture.trace import Recording, refuse_lost_hooks
 from proa.compile.find import default_device
 from proa.errors import JitError, Overwritten, message
 from proa.graph.entry import intern_entry
@@ -52,6 +52,8 @@ class Plan:
             and not t.value.node.spent
             for t in recording.result
         )
+        if self.wants_grad:
+            refuse_lost_hooks(recording)
         numbers = {v for _, _, v in self.from_numbers}  # other values would keep buffers alive
         self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v in numbers}
         self.bounds = [(sources[v], low, high) for v, low, high in capture.bounds]

@@ -291,6 +291,23 @@ def _names_of(space: dict[Any, Any], tensor: Tensor) -> list[Any]:
     return found
 
 
+def refuse_lost_hooks(recording: Recording) -> None:
+    """A gradient hook inside, of a gradient that is computed outside: no replay would run it."""
+    stack = [t.value for t in recording.result if type(t) is Tensor and t.value.spec.grad]
+    seen: set[Value] = set()
+    while stack:
+        v = stack.pop()
+        if v in seen or v.node is None or v.buffer is not None or v.node.spent:
+            continue
+        seen.add(v)
+        if v.leaf is not None and v.leaf.hooks and not v.leaf.stops:
+            given = f"a hook on the gradient of a tensor made inside, at {line_of(v.node.where)}"
+            hint = "backward() or pa.grad inside the function, or pa.no_grad()"
+            expected = "one whose gradient is computed inside"
+            raise JitError(message(recording.capture.name, given, expected, hint))
+        stack += [w for w in v.node.inputs if w.spec.grad]
+
+
 # Pure traces: functions of tensors alone, for transforms.
 
 
@@ -323,6 +340,7 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
         raise JitError(
             message(name, given, "a function without effects", "returning the new value")
         )
+    refuse_lost_hooks(recording)
     number = {v: i for i, v in enumerate(placeholders)}
     capture = recording.capture
     passed = [t.value for t in recording.result if type(t) is Tensor and _passes(capture, t.value)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any
 
@@ -14,15 +15,19 @@ from proa.ops import moves
 from proa.ops.primitive import apply
 from proa.ops.structure import call
 from proa.shapes import as_axis
+from proa.substitution import Opened, substituted
 from proa.tensor import Tensor
 from proa.transforms.vmap import batched_graph
+from proa.tree import Structure
 
 
 def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """f of one example as a function of many: `vmap(f)(x)[i]` is `f(x[i])`.
 
     `in_axes` is an int for all arguments or a tuple with an int or None (not mapped) for each;
-    `out_axes` likewise for the results.
+    `out_axes` likewise for the results. Arguments may be trees of tensors, and a module counts as
+    the dict of its parameters and buffers by name: then a dict, list or tuple in the place of an
+    int gives the axis of each part.
 
     >>> import proa as pa
     >>> f = pa.vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))
@@ -39,10 +44,11 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
             raise ArgumentError(
                 message("vmap", f"in_axes {in_axes!r:.60}", f"{len(args)}, one for each argument")
             )
-        leaves, flags, structures = _leaves(args, axes)
+        opened = [Opened("vmap", a, whole=True) for a in args]
+        leaves, flags = _leaves(opened, axes)
         count = _count(leaves, flags)
         specs = [_one(t, f) for t, f in zip(leaves, flags, strict=True)]
-        traced = trace("vmap", lambda *given: function(*_unflatten(structures, given)), specs)
+        traced = trace("vmap", lambda *given: _called(function, opened, given), specs)
         all_flags = tuple(flags) + (False,) * len(traced.captured)
         graph = batched_graph(traced.graph, all_flags, count)
         outs = apply(call, [*leaves, *traced.captured], graph=graph) if graph.outputs else ()
@@ -54,15 +60,13 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     return mapped
 
 
-def _leaves(args: Any, axes: Any) -> tuple[list[Tensor], list[bool], list[Any]]:
-    """Tensors with the mapped axis first, which are mapped, and the trees they came from."""
+def _leaves(opened: list[Opened], axes: Any) -> tuple[list[Tensor], list[bool]]:
+    """Tensors with the mapped axis first, and which are mapped."""
     tensors: list[Tensor] = []
     flags: list[bool] = []
-    structures = []
-    for argument, axis in zip(args, axes, strict=True):
-        found, structure = tree.flatten(argument)
-        structures.append(structure)
-        for t in found:
+    for argument, given in zip(opened, axes, strict=True):
+        of_leaves = _spread(given, argument.structure)
+        for t, axis in zip(argument.tensors, of_leaves, strict=True):
             if type(t) is not Tensor:
                 raise DtypeError(
                     message("vmap", f"an argument of type {type(t).__name__}", "tensors")
@@ -75,7 +79,24 @@ def _leaves(args: Any, axes: Any) -> tuple[list[Tensor], list[bool], list[Any]]:
                 t = moves.moveaxis(t, as_axis("vmap", axis, t.ndim), 0)
             tensors.append(t)
             flags.append(axis is not None)
-    return tensors, flags, structures
+    return tensors, flags
+
+
+def _spread(axes: Any, structure: Structure) -> list[Any]:
+    """The axis of each leaf, of a tree that may end above the leaves."""
+    if not isinstance(axes, (dict, list, tuple)):
+        return [axes] * structure.leaves
+    if isinstance(axes, dict):
+        fits = structure.kind is dict and axes.keys() == set(structure.keys)
+        parts = [axes.get(key) for key in structure.keys]
+    else:
+        fits = structure.kind not in (None, dict) and len(axes) == len(structure.children)
+        parts = list(axes)
+    if not fits:
+        given, expected = f"in_axes {axes!r:.60}", f"a tree that begins as {structure!r:.200}"
+        raise ArgumentError(message("vmap", given, expected))
+    spread = [_spread(a, c) for a, c in zip(parts, structure.children, strict=True)]
+    return [axis for part in spread for axis in part]
 
 
 def _count(tensors: list[Tensor], flags: list[bool]) -> int:
@@ -91,9 +112,13 @@ def _one(tensor: Tensor, mapped: bool) -> Any:
     return spec(of.shape[1:], of.dtype, of.weak, of.grad) if mapped else of
 
 
-def _unflatten(structures: list[Any], leaves: tuple[Any, ...]) -> list[Any]:
+def _called(function: Any, opened: list[Opened], leaves: tuple[Any, ...]) -> Any:
+    """The function on one example of its arguments; what belongs into modules stands in them."""
     rest = iter(leaves)
-    return [tree.unflatten(s, [next(rest) for _ in range(s.leaves)]) for s in structures]
+    closed = [o.closed([next(rest) for _ in o.tensors]) for o in opened]
+    standing = [s for _, more in closed for s in more]
+    with substituted("vmap", standing) if standing else nullcontext():
+        return function(*[argument for argument, _ in closed])
 
 
 def _placed(result: Any, out_axes: Any) -> Any:

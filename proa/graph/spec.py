@@ -7,6 +7,7 @@ from typing import Any, Final, final
 from proa.dtypes import ALL, Dtype
 from proa.shapes import Dim, Shape, size
 
+UNMADE: Final = "unmade"  # the placement of what is described and lies nowhere yet
 _INTERNED: Final[dict[tuple[Any, ...], Spec]] = {}
 
 

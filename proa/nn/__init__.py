@@ -46,6 +46,8 @@ from proa.nn.pooling import (
     MaxPool2d,
     MaxPool3d,
 )  # fmt: skip
+from proa.nn.stateless import functional_call, stack_modules
+from proa.nn.summary import summary
 from proa.nn.transformer import (
     TransformerDecoder,
     TransformerDecoderLayer,
@@ -63,5 +65,5 @@ __all__ = [
     "NLLLoss", "Parameter", "ParameterList", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU",
     "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "TransformerDecoder",
     "TransformerDecoderLayer", "TransformerEncoder", "TransformerEncoderLayer", "Unflatten",
-    "functional", "init",
+    "functional", "functional_call", "init", "stack_modules", "summary",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import numpy as np
 
 from proa import random
 from proa.compile.memory import need
+from proa.convert import filled
 from proa.dtypes import float32, int64
 from proa.errors import ArgumentError, DtypeError, ShapeError, message
 from proa.graph.spec import spec
@@ -23,6 +24,7 @@ from proa.ops.composite.common import choice, real
 from proa.ops.creation import iota
 from proa.ops.primitive import apply, check_number, number_of
 from proa.ops.scans import sort
+from proa.record.live import CAPTURE, thread
 from proa.shapes import as_int
 from proa.tensor import Tensor, moved, no_grad, put, rebind
 
@@ -181,6 +183,8 @@ def constant_(tensor: Any, val: float) -> Any:
     if number is None:
         raise DtypeError(message("constant_", f"`val` {val!r:.60}", "a number"))
     check_number("constant_", number, tensor.dtype)
+    if thread.state.mode & CAPTURE:  # such as `lazy_init`, where nothing is allocated
+        return _set(tensor, filled("constant_", tensor.shape, number, tensor.dtype, tensor.device))
     need("constant_", tensor.nbytes)
     with np.errstate(over="ignore"):
         array = np.full(tensor.shape, number, tensor.dtype.numpy)

@@ -22,15 +22,16 @@ from proa.nn.hooks import HookHandle, add_hook, call_with_hooks
 from proa.nn.loading import Loaded, load
 from proa.nn.parameter import is_parameter, marked
 from proa.record.live import epoch, thread
+from proa.substitution import Holder, Place
 from proa.tensor import Tensor, moved, no_grad, rebind, require_grad
 
 _TABLES: Final = ("_parameters", "_buffers", "_modules")
-_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks")
+_HOOKS: Final = ("_forward_pre_hooks", "_forward_hooks", "_backward_hooks")
 _KEPT: Final = frozenset({*_TABLES, *_HOOKS, "_not_saved", "_keyword_hooks"})
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
 
 
-class Module:
+class Module(Holder):
     """A function with parameters. Subclass it, assign parts in `__init__`, write `forward`.
 
     What is assigned is registered by its kind: a `Parameter`, another module, or (by
@@ -61,6 +62,7 @@ class Module:
     _not_saved: frozenset[str]
     _forward_hooks: dict[int, Any]
     _forward_pre_hooks: dict[int, Any]
+    _backward_hooks: dict[int, Any]
     _keyword_hooks: frozenset[int]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -68,7 +70,8 @@ class Module:
         object.__setattr__(made, "_name", "")
         made.__dict__.update(
             training=True, _parameters={}, _buffers={}, _modules={}, _not_saved=frozenset(),
-            _forward_hooks={}, _forward_pre_hooks={}, _keyword_hooks=frozenset(),
+            _forward_hooks={}, _forward_pre_hooks={}, _backward_hooks={},
+            _keyword_hooks=frozenset(),
         )  # fmt: skip
         return made
 
@@ -87,7 +90,7 @@ class Module:
         if self._name:
             state.scope = f"{outer}.{self._name}" if outer else self._name
         try:
-            if own["_forward_hooks"] or own["_forward_pre_hooks"]:
+            if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"]:
                 return call_with_hooks(self, args, kwargs)
             return self.forward(*args, **kwargs)
         finally:
@@ -286,6 +289,24 @@ class Module:
         """The buffers, each once."""
         return (b for _, b in self.named_buffers(recurse=recurse))
 
+    def num_parameters(self) -> int:
+        """How many numbers the parameters hold; a tied one counts once.
+
+        >>> from proa import nn
+        >>> nn.Linear(4, 3).num_parameters()
+        15
+        """
+        return sum(p.size for p in self.parameters())
+
+    def places(self) -> Iterator[Place]:
+        """Where parameters and buffers are held, under every name."""
+        for path, module in self.named_modules(remove_duplicate=False):
+            for table in ("_parameters", "_buffers"):
+                held = module.__dict__[table]
+                for key, tensor in held.items():
+                    if tensor is not None:
+                        yield Place(_join(path, key), held, key, table == "_buffers")
+
     def _tensors(self) -> Iterator[Tensor]:
         yield from self.parameters()
         yield from self.buffers()
@@ -420,6 +441,26 @@ class Module:
         `hook(module, args, kwargs, output)` with `with_kwargs`."""
         return add_hook(self, self._forward_hooks, hook, prepend, with_kwargs)
 
+    def register_full_backward_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False
+    ) -> HookHandle:
+        """`hook(module, grad_input, grad_output)` runs once for each backward pass through a call.
+
+        Both are tuples with a gradient for each tensor among the positional arguments and in the
+        result, None where there is none. The hook may return a tuple of other gradients of the
+        arguments. In a jitted function it runs while `backward()` is recorded.
+
+        >>> import proa as pa
+        >>> from proa import nn
+        >>> layer = nn.Linear(2, 1)
+        >>> handle = layer.register_full_backward_hook(
+        ...     lambda module, grad_input, grad_output: print(grad_output[0].tolist()))
+        >>> layer(pa.ones((1, 2))).sum().backward()
+        [[1.0]]
+        >>> handle.remove()
+        """
+        return add_hook(self, self._backward_hooks, hook, prepend, False)
+
     # What `jit` compares, copying, and showing.
 
     def jit_fields(self) -> dict[str, Any]:
@@ -434,6 +475,19 @@ class Module:
                 {f"{table}.{key}.{key in keyed}": hook for key, hook in own[table].items()}
             )
         return found
+
+    def clone(self) -> Self:
+        """A copy apart from this module: parameters, buffers, parts and generators of its own,
+        the same ties, hooks and modes, gradients empty. `copy.deepcopy` does the same.
+
+        >>> import proa as pa
+        >>> from proa import nn
+        >>> one = nn.Linear(2, 2)
+        >>> two = one.clone()
+        >>> bool((two.weight == one.weight).all()), two.weight is one.weight
+        (True, False)
+        """
+        return copy.deepcopy(self)
 
     def __deepcopy__(self, memo: Any) -> Self:
         made = object.__new__(type(self))
@@ -454,7 +508,7 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        count = sum(p.size for p in self.parameters())
+        count = self.num_parameters()
         size = f"  # {count:,} parameter{'s' * (count != 1)}" if count else ""
         rows = self._rows()
         extra = self.extra_repr()

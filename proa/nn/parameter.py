@@ -10,12 +10,13 @@ from proa import dtypes
 from proa.compile.find import default_device
 from proa.compile.find import device as as_device
 from proa.compile.memory import need
+from proa.convert import filled
 from proa.dtypes import bfloat16, float16, float32
 from proa.dtypes import dtype as as_dtype
 from proa.errors import ArgumentError, DtypeError, message
 from proa.graph.spec import spec
 from proa.ops.primitive import value_of
-from proa.record.live import Leaf, thread
+from proa.record.live import CAPTURE, Leaf, thread
 from proa.shapes import as_shape
 from proa.tensor import Tensor, copy_of, put, rebind, require_grad
 
@@ -74,6 +75,8 @@ def new_zeros(shape: tuple[int, ...], dtype: Any = None, device: Any = None) -> 
     """A computed tensor of zeros, that `nn.init` or a checkpoint fills."""
     of = dtypes.default_float() if dtype is None else as_dtype(dtype)
     where = thread.state.device or default_device() if device is None else as_device(device)
+    if thread.state.mode & CAPTURE:  # such as `lazy_init`, where nothing is allocated
+        return filled("zeros", shape, 0, of, where)
     made = spec(as_shape("zeros", shape), of)
     need("zeros", made.nbytes)
     return put(np.zeros(shape, of.numpy), made, where)

@@ -18,11 +18,11 @@ import numpy as np
 
 from proa import dtypes
 from proa.dtypes import Dtype, meet, promote, weak_dtype
-from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.errors import ArgumentError, DtypeError, ShapeError, UnmadeError, message
 from proa.graph.build import current_sink
 from proa.graph.entry import ENTRY_LIMIT, Entry, intern_entry
 from proa.graph.node import SCALAR_TYPES, Node, Value
-from proa.graph.spec import Spec, spec
+from proa.graph.spec import UNMADE, Spec, spec
 from proa.shapes import MAX_NDIM
 
 FLOAT: Final = frozenset(d for d in dtypes.ALL if d.kind == "float" and not d.is_storage)
@@ -139,6 +139,9 @@ class Primitive:
 
     def output_specs(self, ins: tuple[Spec, ...], params: tuple[Any, ...]) -> tuple[Spec, ...]:
         """The spec rule: dtypes are checked, shapes come from the factor map."""
+        if UNMADE in [of.placement for of in ins]:
+            what = "a tensor that lazy_init described"
+            raise UnmadeError(message(self.name, what, "a made one", "pa.materialize(model)"))
         if self.meaning is not None:
             if self.arity is None:
                 self.arity = arity(self)
@@ -235,9 +238,18 @@ def apply(primitive: Primitive, operands: Sequence[Any], **params: Any) -> Any:
     given = tuple([params[p] for p in primitive.params]) if params else ()
     entry = primitive.table.get((given, specs))
     if entry is None:
+        refuse_unmade(primitive.name, values)
         entry = intern_entry(primitive.table, primitive, given, specs)
     outs = sink.emit(entry, values)
     return outs[0] if entry.single else outs
+
+
+def refuse_unmade(op: str, values: Sequence[Value]) -> None:
+    """No entry is ever made of a tensor that is only described, so this is asked before one is."""
+    for v in values:
+        refuse = getattr(v.buffer, "refuse", None)
+        if v.spec.placement is UNMADE and refuse is not None:
+            refuse(op)
 
 
 def checked_once(primitive: Primitive) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
