@@ -509,3 +509,35 @@ def test_a_step_may_not_assign_what_is_outside() -> None:
     with pytest.raises(JitError, match="assignment"):
         pa.scan(step, pa.ones((3,)), None, 2)
     assert total.tolist() == [0.0, 0.0, 0.0]
+
+
+# Checkpoint.
+
+
+def test_a_checkpoint_computes_again_and_changes_no_bit(device: str) -> None:
+    w, x = arrays((4, 4), (4,))
+
+    def inner(w: Any, x: Any) -> Any:
+        return pa.exp(pa.sin(w @ x)) * 0.5
+
+    def plain(w: Any, x: Any) -> Any:
+        return inner(w, inner(w, x)).sum()
+
+    saved = pa.checkpoint(inner)
+
+    def ours(w: Any, x: Any) -> Any:
+        return saved(w, saved(w, x)).sum()
+
+    same(ours(w, x), plain(w, x), device)
+    same(pa.grad(ours, (0, 1))(w, x), pa.grad(plain, (0, 1))(w, x), device)
+    same(pa.jvp(ours, (w, x), (w, x)), pa.jvp(plain, (w, x), (w, x)), device)
+    same(pa.grad(pa.grad(lambda a: ours(w, a * x)))(pa.asarray(1.0)),
+         pa.grad(pa.grad(lambda a: plain(w, a * x)))(pa.asarray(1.0)), device, ulps=2)  # fmt: skip
+    rows = pa.stack([x, x * 2])
+    slopes = [pa.vmap(pa.grad(f, 1), (None, 0))(w, rows) for f in (ours, plain)]
+    same(*slopes, device, ulps=2)
+    if device == "numpy":
+        texts = [graph_text(pa.jit(pa.value_and_grad(f)), w, x) for f in (plain, ours)]
+        assert [t.count("= sin(") for t in texts] == [2, 4]
+    captured = pa.grad(lambda w: pa.checkpoint(lambda a: pa.tanh(w @ a))(x).sum())(w)
+    same(captured, pa.grad(lambda w: pa.tanh(w @ x).sum())(w), device)
