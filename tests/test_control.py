@@ -368,6 +368,46 @@ def test_training_with_backward(device: str) -> None:
 # What is recorded and run.
 
 
+def test_results_that_are_operands_are_never_written_over(device: str) -> None:
+    """No steps at all, and a carry that is a row of xs: what is large is written in place."""
+    n = 100_000
+    state = pa.zeros((n,))
+
+    @pa.jit
+    def step(x: Any, k: Any) -> Any:
+        state[...] = pa.fori_loop(0, k, lambda i, c: c + x, state)
+        return state.sum()
+
+    kept, total = [], 0
+    for k in (1, 2, 0, 0, 3, 1, 0, 2):
+        kept.append((total, state + 0.0))
+        step(pa.ones((n,)), pa.asarray(k))
+        total += k
+        assert (state.numpy() == total).all()
+    assert all((t.numpy() == was).all() for was, t in kept)
+    xs = pa.asarray(np.arange(3.0 * n, dtype=np.float32).reshape(3, n))
+    last = pa.scan(lambda c, x: (x, None), xs[0], xs)[0]
+    expected = last.numpy().copy()
+    del xs
+    for _ in range(3):
+        (pa.ones((n,)) * 3.0 + 1.0).numpy()
+    np.testing.assert_array_equal(last.numpy(), expected)
+
+
+def test_a_scan_in_a_loop_makes_one_program() -> None:
+    def once(i: int) -> None:
+        pa.scan(lambda c, x: (c * 0.5 + x * float(i), None), pa.ones((3,)), pa.ones((7, 3)))[
+            0
+        ].numpy()
+
+    for i in range(3):
+        once(i)
+    before = counts.programs_compiled
+    for i in range(10):
+        once(i)
+    assert counts.programs_compiled == before
+
+
 def test_a_loop_is_one_node_and_work_outside_is_done_once() -> None:
     x = pa.ones((3, 3))
 

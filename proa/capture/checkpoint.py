@@ -54,7 +54,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> import proa as pa
     >>> f = pa.checkpoint(lambda x: pa.sin(pa.sin(x)))
     >>> f"{pa.grad(f)(pa.asarray(0.5)).item():.4f}"
-    '0.7784'
+    '0.7786'
     """
     if not callable(function):
         raise DtypeError(message("checkpoint", f"{function!r:.60}", "a function"))
