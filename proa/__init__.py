@@ -14,6 +14,7 @@ from proa import array as _array
 from proa import nn, optim, random, testing, tree
 from proa.array import *  # noqa: F403
 from proa.autograd import grad, jvp, value_and_grad, vjp
+from proa.capture.checkpoint import checkpoint
 from proa.capture.control import cond, fori_loop, map, scan, switch, while_loop  # noqa: A004
 from proa.capture.custom import custom_vjp
 from proa.capture.jit import jit
@@ -62,10 +63,10 @@ from proa.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
 __version__ = "0.1.0"
 
 __all__ = [
-    "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "complex128",
-    "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "finfo", "float16",
-    "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo", "int16",
-    "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init",
+    "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "checkpoint",
+    "complex128", "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "finfo",
+    "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo",
+    "int16", "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init",
     "manual_seed", "map", "materialize", "nn", "no_grad", "normal", "optim", "permutation", "print",
     "profile", "rand", "randint", "randn", "random", "scan", "switch", "sync", "testing", "tree",
     "uint16", "uint32", "uint64", "uint8", "uniform", "value_and_grad", "vjp", "vmap", "while_loop",

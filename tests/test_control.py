@@ -368,6 +368,46 @@ def test_training_with_backward(device: str) -> None:
 # What is recorded and run.
 
 
+def test_results_that_are_operands_are_never_written_over(device: str) -> None:
+    """No steps at all, and a carry that is a row of xs: what is large is written in place."""
+    n = 100_000
+    state = pa.zeros((n,))
+
+    @pa.jit
+    def step(x: Any, k: Any) -> Any:
+        state[...] = pa.fori_loop(0, k, lambda i, c: c + x, state)
+        return state.sum()
+
+    kept, total = [], 0
+    for k in (1, 2, 0, 0, 3, 1, 0, 2):
+        kept.append((total, state + 0.0))
+        step(pa.ones((n,)), pa.asarray(k))
+        total += k
+        assert (state.numpy() == total).all()
+    assert all((t.numpy() == was).all() for was, t in kept)
+    xs = pa.asarray(np.arange(3.0 * n, dtype=np.float32).reshape(3, n))
+    last = pa.scan(lambda c, x: (x, None), xs[0], xs)[0]
+    expected = last.numpy().copy()
+    del xs
+    for _ in range(3):
+        (pa.ones((n,)) * 3.0 + 1.0).numpy()
+    np.testing.assert_array_equal(last.numpy(), expected)
+
+
+def test_a_scan_in_a_loop_makes_one_program() -> None:
+    def once(i: int) -> None:
+        pa.scan(lambda c, x: (c * 0.5 + x * float(i), None), pa.ones((3,)), pa.ones((7, 3)))[
+            0
+        ].numpy()
+
+    for i in range(3):
+        once(i)
+    before = counts.programs_compiled
+    for i in range(10):
+        once(i)
+    assert counts.programs_compiled == before
+
+
 def test_a_loop_is_one_node_and_work_outside_is_done_once() -> None:
     x = pa.ones((3, 3))
 
@@ -509,3 +549,35 @@ def test_a_step_may_not_assign_what_is_outside() -> None:
     with pytest.raises(JitError, match="assignment"):
         pa.scan(step, pa.ones((3,)), None, 2)
     assert total.tolist() == [0.0, 0.0, 0.0]
+
+
+# Checkpoint.
+
+
+def test_a_checkpoint_computes_again_and_changes_no_bit(device: str) -> None:
+    w, x = arrays((4, 4), (4,))
+
+    def inner(w: Any, x: Any) -> Any:
+        return pa.exp(pa.sin(w @ x)) * 0.5
+
+    def plain(w: Any, x: Any) -> Any:
+        return inner(w, inner(w, x)).sum()
+
+    saved = pa.checkpoint(inner)
+
+    def ours(w: Any, x: Any) -> Any:
+        return saved(w, saved(w, x)).sum()
+
+    same(ours(w, x), plain(w, x), device)
+    same(pa.grad(ours, (0, 1))(w, x), pa.grad(plain, (0, 1))(w, x), device)
+    same(pa.jvp(ours, (w, x), (w, x)), pa.jvp(plain, (w, x), (w, x)), device)
+    same(pa.grad(pa.grad(lambda a: ours(w, a * x)))(pa.asarray(1.0)),
+         pa.grad(pa.grad(lambda a: plain(w, a * x)))(pa.asarray(1.0)), device, ulps=2)  # fmt: skip
+    rows = pa.stack([x, x * 2])
+    slopes = [pa.vmap(pa.grad(f, 1), (None, 0))(w, rows) for f in (ours, plain)]
+    same(*slopes, device, ulps=2)
+    if device == "numpy":
+        texts = [graph_text(pa.jit(pa.value_and_grad(f)), w, x) for f in (plain, ours)]
+        assert [t.count("= sin(") for t in texts] == [2, 4]
+    captured = pa.grad(lambda w: pa.checkpoint(lambda a: pa.tanh(w @ a))(x).sum())(w)
+    same(captured, pa.grad(lambda w: pa.tanh(w @ x).sum())(w), device)

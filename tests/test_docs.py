@@ -69,9 +69,12 @@ def test_examples_of_the_array_namespace() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
-def test_examples_of_pages(page: Path) -> None:
+def test_examples_of_pages(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     """The Python blocks of a page, from top to bottom in one namespace. A block that begins with
     `# not run` is shown only."""
+    monkeypatch.chdir(tmp_path)  # some write files
     parser, space = doctest.DocTestParser(), {"__name__": "__page__"}
     text = page.read_text(encoding="utf-8")
     for match in BLOCK.finditer(text):

@@ -59,7 +59,7 @@ def _paths(structure: tree.Structure) -> list[str]:
     return [key + rest for key, child in rows for rest in _paths(child)]
 
 
-def _taken(name: str, what: Any) -> tuple[list[Any], _Form]:
+def taken(name: str, what: Any) -> tuple[list[Any], _Form]:
     """The tensors of a tree; Python numbers become tensors of 0 axes, None stays None."""
     leaves, structure = tree.flatten(what)
     values = [_tensor(name, leaf) for leaf in leaves if leaf is not None]
@@ -89,12 +89,12 @@ def _need_function(name: str, what: str, function: Any) -> None:
         raise DtypeError(message(name, f"{what} {function!r:.60}", "a function"))
 
 
-def _traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced, _Form]:
+def traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced, _Form]:
     """The graph of a function of tensors that returns a tree of tensors, and the tree's form."""
     forms = []
 
     def run(*given: Tensor) -> Any:
-        values, form = _taken(name, function(*given))
+        values, form = taken(name, function(*given))
         forms.append(form)
         return tuple([v if type(v) is Tensor else Tensor(v.value) for v in values])
 
@@ -203,12 +203,12 @@ def _scalar(name: str, what: str, given: Any) -> Any:
 def _branched(name: str, index: Any, functions: Sequence[Function], operands: Any) -> Any:
     for function in functions:
         _need_function(name, "a branch", function)
-    values, form = _taken(name, operands)
+    values, form = taken(name, operands)
     specs = _specs(values)
-    rows = [_traced(name, lambda *t, f=f: f(*form.filled(t)), specs) for f in functions]
+    rows = [traced(name, lambda *t, f=f: f(*form.filled(t)), specs) for f in functions]
     first, result = rows[-1]
-    for traced, other in rows:
-        given, expected = traced.graph.output_specs(), first.graph.output_specs()
+    for row, other in rows:
+        given, expected = row.graph.output_specs(), first.graph.output_specs()
         hint = "branches that return alike"
         _need_same(name, "a result", given, expected, (other, result), hint)
     if not first.graph.outputs:
@@ -251,9 +251,9 @@ def while_loop(
     _need_function(name, "body_fn", body_fn)
     if max_steps is not None:
         return _bounded(cond_fn, body_fn, init, _count(name, "max_steps", max_steps))
-    values, form = _taken(name, init)
+    values, form = taken(name, init)
     specs = _specs(values)
-    goes, _ = _traced(name, lambda *t: cond_fn(form.filled(t)), specs)
+    goes, _ = traced(name, lambda *t: cond_fn(form.filled(t)), specs)
     _need_condition(name, goes.graph.output_specs())
     body = _step(name, lambda *t: body_fn(form.filled(t)), specs, form)
     if not values:
@@ -271,7 +271,7 @@ def _need_condition(name: str, found: Sequence[Spec]) -> None:
 
 def _step(name: str, function: Function, specs: Sequence[Spec], form: _Form) -> Traced:
     """A body whose results are like the carry that it was given."""
-    found, result = _traced(name, function, specs)
+    found, result = traced(name, function, specs)
     hint = "x.astype(...) in the body, or another init"
     given = found.graph.output_specs()
     _need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
@@ -349,8 +349,8 @@ def _length(name: str, given: Any, specs: Sequence[Spec], paths: Sequence[str]) 
 def _scanned(
     name: str, f: Function, init: Any, xs: Any, length: Any, backwards: bool
 ) -> tuple[Any, Any]:  # fmt: skip
-    values, form = _taken(name, init)
-    rows, row_form = _taken(name, xs)
+    values, form = taken(name, init)
+    rows, row_form = taken(name, xs)
     specs, count = _specs(values), len(values)
     steps = _length(name, length, _specs(rows), row_form.paths)
     forms: list[Any] = []
@@ -359,23 +359,23 @@ def _scanned(
         found = f(form.filled(given[:count]), row_form.filled(given[count:]))
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise ArgumentError(message(name, f"a result {type(found).__name__}", "(carry, y)"))
-        forms[:] = [_taken(name, part) for part in found]
+        forms[:] = [taken(name, part) for part in found]
         return [v for part, _ in forms for v in part]
 
-    traced, _ = _traced(name, pair, [*specs, *[control.row_of(s) for s in _specs(rows)]])
+    whole, _ = traced(name, pair, [*specs, *[control.row_of(s) for s in _specs(rows)]])
     (out, result), (_, ys) = forms
     hint = "x.astype(...) in f, or another init"
-    given = traced.graph.output_specs()[: len(out)]
+    given = whole.graph.output_specs()[: len(out)]
     _need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
-    if not traced.graph.outputs:
+    if not whole.graph.outputs:
         return form.filled(()), ys.filled(())
     captured, (body,) = _joined(
-        [traced], [*specs, *[control.row_of(s) for s in _specs(rows)]]
+        [whole], [*specs, *[control.row_of(s) for s in _specs(rows)]]
     )  # fmt: skip
     operands = [*captured, *values, *rows]
     params = (body, steps, backwards, len(captured), count)
     outs = _many(apply(control.scan, operands, **_kept(params, operands)))
-    return form.filled(outs[:count]), ys.filled(outs[count : len(traced.graph.outputs)])
+    return form.filled(outs[:count]), ys.filled(outs[count : len(whole.graph.outputs)])
 
 
 def _kept(params: tuple[Any, ...], operands: Sequence[Any]) -> dict[str, Any]:
