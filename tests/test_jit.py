@@ -666,3 +666,41 @@ def test_a_result_that_is_zero_everywhere() -> None:
     f = pa.jit(pa.grad(lambda x: (pa.sign(x) * 1.0).sum()))
     assert [f(pa.asarray(2.0)).item() for _ in range(6)] == [0.0] * 6
     assert [f(pa.asarray([2.0, 3.0])).tolist() for _ in range(6)] == [[0.0, 0.0]] * 6
+
+
+@pytest.mark.parametrize("way", ["detach", "no_grad"])
+def test_what_is_off_the_tape_stays_off_in_replays(way: str) -> None:
+    def product(a: pa.Tensor) -> pa.Tensor:
+        if way == "detach":
+            b = a.detach() * 3.0
+        else:
+            with pa.no_grad():
+                b = a * 3.0
+        return (b * a).sum()
+
+    jitted = pa.jit(product)
+    x = pa.asarray([1.0, 2.0])
+    assert [pa.grad(jitted)(x).tolist() for _ in range(6)] == [[3.0, 6.0]] * 6
+    y = pa.asarray([1.0, 2.0]).requires_grad_()
+    for _ in range(5):
+        y.grad = None
+        jitted(y).backward()
+        assert y.grad.tolist() == [3.0, 6.0]
+    with pa.no_grad():
+        assert [jitted(y).item() for _ in range(5)] == [15.0] * 5
+
+
+def test_a_step_that_detaches_inside_is_replayed() -> None:
+    w = pa.asarray([1.0, 2.0]).requires_grad_()
+
+    @pa.jit
+    def step() -> pa.Tensor:
+        loss = (w.detach() * w).sum()
+        w.grad = None
+        loss.backward()
+        return loss
+
+    for _ in range(6):
+        step()
+        assert w.grad.tolist() == [1.0, 2.0]
+    assert step.python_calls == 3

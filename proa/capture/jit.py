@@ -212,8 +212,9 @@ class Jitted:
         return recorded.replay(given)
 
     def _dynamic(self, given: Arguments) -> Any:
-        """A call that no replay can stand for: an argument is also written state, or an int is
-        outside what was recorded (the body then raises what it raises without `jit`)."""
+        """A call that no replay can stand for: an argument is also written state, an int is
+        outside what was recorded (the body then raises what it raises without `jit`), or its
+        result may be differentiated and a part of it is off the tape."""
         self.python_calls += 1
         return self.function(*given.args, **given.kwargs)
 

@@ -31,7 +31,7 @@ class Plan:
         "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
         "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
-        "assigned",
+        "assigned", "is_partial",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +54,8 @@ class Plan:
         )
         if self.wants_grad:
             refuse_lost_hooks(recording)
+        # A graph has no tape: where a gradient may pass, but not everywhere, Python says where.
+        self.is_partial = self.wants_grad and recording.leaves_tape()
         numbers = {v for _, _, v in self.from_numbers}  # other values would keep buffers alive
         self.lines = {v: n.where for n in reversed(work.nodes) for v in n.inputs if v in numbers}
         self.bounds = [(sources[v], low, high) for v, low, high in capture.bounds]
@@ -138,8 +140,10 @@ class Plan:
         return True
 
     def fits(self, given: Arguments) -> bool:
-        """Whether traced ints are where the recording may use them, and no argument is also
-        state of the function where one of the two is written."""
+        """Whether traced ints are where the recording may use them, no argument is also state of
+        the function where one of the two is written, and a derivative would be right."""
+        if self.is_partial and not thread.state.mode & NO_GRAD:
+            return False
         for i, low, high in self.bounds:
             if not low <= given.leaves[i] <= high:
                 return False

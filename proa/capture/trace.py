@@ -206,6 +206,18 @@ class Recording:
         self.outputs = list(made.values())
         self.work: Pending = pending(self.outputs, capture.first)
 
+    def leaves_tape(self) -> bool:
+        """Whether a value that carries a gradient is read without it (`detach`, `no_grad`)."""
+        source = self.capture.source
+        made = {n: taped(n) for n in self.work.nodes}
+        for n in self.work.nodes:
+            for v in n.inputs:
+                specs = made.get(v.node) if v.buffer is None else None
+                of = specs[v.index] if specs is not None else source(v).spec
+                if of.grad and not v.spec.grad:
+                    return True
+        return False
+
     def graph(self) -> Graph:
         return graph_of(self.work, [role_of(v) for v in self.work.leaves])
 
