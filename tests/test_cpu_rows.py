@@ -248,9 +248,9 @@ def loops_of(run: Any) -> list[str]:
     seen: list[Any] = []
     original = pipeline.CpuExecutable
 
-    def noted(state: Any, buffer: Any) -> Any:
+    def noted(state: Any, buffer: Any, inner: Any) -> Any:
         seen.append(state)
-        return original(state, buffer)
+        return original(state, buffer, inner)
 
     pipeline.CpuExecutable = noted  # type: ignore[misc,assignment]
     try:

@@ -72,9 +72,9 @@ FAULTS = (
     Fault(
         "numbers merged by value", "proa/record/key.py",
         (
-            ("i = leaf.get(v)", "v = one_of(v, leaf)\n            i = leaf.get(v)"),
+            ("leaf.setdefault(v, ~len(leaf))", "leaf.setdefault(one_of(v, leaf), ~len(leaf))"),
             ("else number[v]\n", "else number[one_of(v, number)]\n"),
-            ("def _serial(node: Node)", ONE_OF + "def _serial(node: Node)"),
+            ("by_serial: Final = ", ONE_OF + "by_serial: Final = "),
         ),
         ("tests/test_optim.py::test_a_rate_that_equals_eps_makes_no_new_program",
          "tests/test_programs.py", "-k", "eps or corrections"),
@@ -103,7 +103,7 @@ FAULTS = (
     ),
     fault(
         "a spent tape is not cut", "proa/record/boundary.py",
-        "(v.node.spent or _is_flat(v.node))", "False",
+        "elif node.spent or _is_flat(node):", "elif False:",
         "tests/test_memory.py", "-k", "kept_losses or running_total",
     ),
     fault(
@@ -160,7 +160,7 @@ FAULTS = (
     ),
     fault(
         "the key of a program without its results", "proa/record/key.py",
-        "    flat += [first[v.node] + v.index for v in outputs]\n", "",
+        "    flat += outs\n", "",
         "tests/test_recording.py", "-k", "what_is_alive",
     ),
     fault(
