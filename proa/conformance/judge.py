@@ -95,6 +95,8 @@ def wide_params(entry: Entry) -> dict[str, Any]:
 
 def judge_step(entry: Entry, operands: Sequence[Judged], wider: Widen) -> list[Judged]:
     if entry.primitive.name == "bitcast":
+        if entry.ins[0].dtype is entry.outs[0].dtype:  # where a value is taken off the tape
+            return [operands[0]]
         return _judge_bits(entry, operands[0])
     values = _run(entry, [o.value for o in operands])
     moved = _moved(entry, operands, values)
