@@ -208,15 +208,17 @@ class Recording:
 
     def leaves_tape(self) -> bool:
         """Whether a value that carries a gradient is read without it (`detach`, `no_grad`)."""
-        source = self.capture.source
-        made = {n: taped(n) for n in self.work.nodes}
+        made: dict[Node, tuple[Spec, ...]] = {}
         for n in self.work.nodes:
-            for v in n.inputs:
-                specs = made.get(v.node) if v.buffer is None else None
-                of = specs[v.index] if specs is not None else source(v).spec
-                if of.grad and not v.spec.grad:
-                    return True
+            if any(self.made_as(v, made).grad and not v.spec.grad for v in n.inputs):
+                return True
+            made[n] = taped(n)
         return False
+
+    def made_as(self, v: Value, made: dict[Node, tuple[Spec, ...]]) -> Spec:
+        """The spec of a value where it comes from: `made` has those of the nodes before."""
+        specs = made.get(v.node) if v.buffer is None else None
+        return self.capture.source(v).spec if specs is None else specs[v.index]
 
     def graph(self) -> Graph:
         return graph_of(self.work, [role_of(v) for v in self.work.leaves])
@@ -395,28 +397,28 @@ class _Laid:
     """Recorded nodes in a Builder. A graph has no tape, so where a value was taken off it
     (`detach`, `no_grad`) the graph gets a step that has no derivative."""
 
-    __slots__ = ("builder", "source", "inputs", "made", "stopped", "rows")
+    __slots__ = ("recording", "inputs", "made", "specs", "stopped", "rows")
 
     def __init__(self, builder: Builder, recording: Recording, number: dict[Value, int]) -> None:
-        self.builder = builder
-        self.source = recording.capture.source
+        self.recording = recording
         self.rows = number
         self.inputs = [builder.input(v.spec.plain, role_of(v)) for v in number]
-        self.made: dict[Node, tuple[tuple[Value, ...], tuple[Spec, ...]]] = {}
+        self.made: dict[Node, tuple[Value, ...]] = {}
+        self.specs: dict[Node, tuple[Spec, ...]] = {}
         self.stopped: dict[Value, Value] = {}
         for n in recording.work.nodes:
             operands = tuple([self.value(v) for v in n.inputs])
             builder.place(n.scope, n.where)
-            self.made[n] = builder.emit(n.entry, operands), taped(n)
+            self.made[n], self.specs[n] = builder.emit(n.entry, operands), taped(n)
 
     def value(self, v: Value) -> Value:
         """What stands for a recorded value."""
         made = self.made.get(v.node) if v.buffer is None else None
         if made is not None:
-            found, of = made[0][v.index], made[1][v.index]
+            found = made[v.index]
         else:
-            source = self.source(v)
-            found, of = self.inputs[self.rows[source]], source.spec
+            found = self.inputs[self.rows[self.recording.capture.source(v)]]
+        of = self.recording.made_as(v, self.specs)
         if v.spec.grad or not of.grad:
             return found
         if found not in self.stopped:

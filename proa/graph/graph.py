@@ -61,9 +61,12 @@ class Graph:
     def first_step_slot(self) -> int:
         return len(self.inputs) + len(self.constants)
 
+    def input_specs(self) -> tuple[Spec, ...]:
+        return tuple([i.spec for i in self.inputs])
+
     def slot_specs(self) -> list[Spec]:
         """The spec of every slot, in order."""
-        specs = [i.spec for i in self.inputs]
+        specs = [*self.input_specs()]
         specs += [c.spec for c in self.constants]
         for step in self.steps:
             specs += step.entry.outs

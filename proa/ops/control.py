@@ -21,17 +21,13 @@ from proa.errors import ArgumentError, message
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, graphs_in
 from proa.graph.spec import Spec, spec
-from proa.ops.factors import FactorMap
+from proa.ops.factors import FactorMap, whole
 from proa.ops.primitive import ANY, Family, Primitive
 
 
 def _factors(op: str, ins: tuple[Spec, ...], **params: Any) -> FactorMap:
     """Nothing is known from outside: the graphs' own maps tell."""
-    operands = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
-    sizes: dict[Any, int] = {}
-    for letters, s in zip(operands, ins, strict=True):
-        sizes.update(zip(letters, s.shape, strict=True))
-    return FactorMap(operands, (), dict.fromkeys(sizes, "whole"), sizes)
+    return whole(ins)
 
 
 CONTROL: Final = Family("control", _factors, None)
@@ -40,10 +36,6 @@ CONTROL: Final = Family("control", _factors, None)
 def _need(op: str, what: str, given: Sequence[Spec], expected: Sequence[Spec]) -> None:
     if tuple(given) != tuple(expected):
         raise ArgumentError(message(op, f"{what} {tuple(given)}", f"{tuple(expected)}"))
-
-
-def inputs_of(graph: Graph) -> tuple[Spec, ...]:
-    return tuple([i.spec for i in graph.inputs])
 
 
 def row_of(stack: Spec) -> Spec:
@@ -57,7 +49,7 @@ def _branch_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, 
         raise ArgumentError(message("branch", "no graphs, or no index", "at least one of each"))
     _need("branch", "an index", ins[:1], (spec((), int32),))
     for graph in graphs:
-        _need("branch", "operands", ins[1:], inputs_of(graph))
+        _need("branch", "operands", ins[1:], graph.input_specs())
         _need("branch", "results", graph.output_specs(), graphs[0].output_specs())
     return graphs[0].output_specs()
 
@@ -70,8 +62,8 @@ branch: Final = Primitive(
 
 def _loop_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
     condition, body = params["condition"], params["body"]
-    _need("loop", "operands", ins, inputs_of(body))
-    _need("loop", "operands", ins, inputs_of(condition))
+    _need("loop", "operands", ins, body.input_specs())
+    _need("loop", "operands", ins, condition.input_specs())
     _need("loop", "a condition", condition.output_specs(), (spec((), bool_),))
     outs: tuple[Spec, ...] = body.output_specs()
     _need("loop", "a carry", outs, ins[len(ins) - len(outs) :])
@@ -90,7 +82,7 @@ def _scan_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, An
     first = constants + carry
     if any(s.ndim == 0 or s.shape[0] != length for s in ins[first:]):
         raise ArgumentError(message("scan", f"xs {ins[first:]}", f"{length} rows in front"))
-    _need("scan", "operands", [*ins[:first], *map(row_of, ins[first:])], inputs_of(body))
+    _need("scan", "operands", [*ins[:first], *map(row_of, ins[first:])], body.input_specs())
     outs = body.output_specs()
     _need("scan", "a carry", outs[:carry], ins[constants:first])
     return outs[:carry] + tuple([spec((length, *s.shape), s.dtype, s.weak) for s in outs[carry:]])

@@ -10,7 +10,7 @@ from proa.graph.entry import Entry
 from proa.graph.graph import Graph
 from proa.graph.rewrite import splice, sweep
 from proa.graph.spec import Spec
-from proa.ops.factors import FactorMap
+from proa.ops.factors import FactorMap, whole
 from proa.ops.primitive import Family, Primitive
 
 
@@ -46,11 +46,7 @@ def _rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -
 
 def _factors(op: str, ins: tuple[Spec, ...], **params: Any) -> FactorMap:
     """Nothing is known from outside: the expansion's own maps tell."""
-    operands = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
-    sizes: dict[Any, int] = {}
-    for letters, s in zip(operands, ins, strict=True):
-        sizes.update(zip(letters, s.shape, strict=True))
-    return FactorMap(operands, (), dict.fromkeys(sizes, "whole"), sizes)
+    return whole(ins)
 
 
 COMPOSITE = Family("composite", _factors, None)

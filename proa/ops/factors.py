@@ -16,8 +16,10 @@ From the map come result shapes, flops and bytes, placement propagation and the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from proa.graph.spec import Spec
 from proa.shapes import Dim
 
 Letters = tuple[Any, ...]
@@ -48,3 +50,13 @@ def passing(shape: tuple[int, ...], count: int = 1) -> FactorMap:
     letters = tuple(range(len(shape)))
     roles = dict.fromkeys(letters, "pass")
     return FactorMap((letters,) * count, (letters,), roles, dict(enumerate(shape)))
+
+
+def whole(ins: Sequence[Spec], outs: Sequence[Spec] = ()) -> FactorMap:
+    """Every axis a letter of its own, needed whole: from outside nothing more is known."""
+    operands = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
+    results = tuple([tuple([("out", i, j) for j in range(s.ndim)]) for i, s in enumerate(outs)])
+    sizes: dict[Any, int] = {}
+    for letters, s in zip(operands + results, (*ins, *outs), strict=True):
+        sizes.update(zip(letters, s.shape, strict=True))
+    return FactorMap(operands, results, dict.fromkeys(sizes, "whole"), sizes)

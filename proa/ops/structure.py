@@ -7,7 +7,7 @@ from typing import Any
 from proa.errors import ArgumentError, message
 from proa.graph.graph import Graph
 from proa.graph.spec import Spec
-from proa.ops.factors import FactorMap, passing
+from proa.ops.factors import FactorMap, passing, whole
 from proa.ops.primitive import ANY, Family, Primitive, Sample, apply
 
 
@@ -31,22 +31,14 @@ keep: Primitive = Primitive(
 
 def _call_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
     graph: Graph = params["graph"]
-    expected = tuple([i.spec for i in graph.inputs])
+    expected = graph.input_specs()
     if tuple([s.plain for s in ins]) != expected:
         raise ArgumentError(message("call", f"operands {ins}", f"{expected}"))
     return graph.output_specs()
 
 
 def _call_factors(op: str, ins: tuple[Spec, ...], graph: Graph) -> FactorMap:
-    ins_letters = tuple([tuple([(i, j) for j in range(s.ndim)]) for i, s in enumerate(ins)])
-    outs = graph.output_specs()
-    outs_letters = tuple(
-        [tuple([("out", i, j) for j in range(s.ndim)]) for i, s in enumerate(outs)]
-    )
-    sizes: dict[Any, int] = {}
-    for letters, s in zip(ins_letters + outs_letters, ins + outs, strict=True):
-        sizes.update(zip(letters, s.shape, strict=True))
-    return FactorMap(ins_letters, outs_letters, dict.fromkeys(sizes, "whole"), sizes)
+    return whole(ins, graph.output_specs())
 
 
 call = Primitive(

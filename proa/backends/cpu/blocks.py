@@ -250,8 +250,7 @@ def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
     right = inner.set(f"icmp ne i64 {bit}, 0")
     inner.line(f"  br i1 {right}, label %right, label %left")
     inner.label("right")
-    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
-    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
+    _added(inner, ops, at)
     inner.line("  %l.next = add i64 %l, 1")
     inner.line("  br label %level")
     inner.label("left")
@@ -260,6 +259,12 @@ def _push(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
     inner.line("}")
     _adopted(body, inner)
     return inner.lines
+
+
+def _added(inner: Body, ops: list[Op], at: str) -> None:
+    """What waits at a level joins what is fresh."""
+    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
+    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
 
 
 def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
@@ -287,8 +292,7 @@ def _finish(body: Body, name: str, ops: list[Op], most: int) -> list[str]:
     _stored(inner, _registers(inner, ops, at), "%fresh")
     inner.line("  br label %taken")
     inner.label("add")
-    pairs = zip(_registers(inner, ops, at), _registers(inner, ops, "%fresh"), strict=True)
-    _stored(inner, [joined(e, a, b) for (e, _), (a, b) in zip(ops, pairs, strict=True)], "%fresh")
+    _added(inner, ops, at)
     inner.line("  br label %taken")
     inner.label("taken")
     inner.line("  br label %more")

@@ -55,14 +55,18 @@ PASSES: Final[list[Pass]] = [
 
 def compiled(program: Program, buffer: Any) -> CpuExecutable:
     """All passes in order; what no machine can hold is refused before any."""
-    return CpuExecutable(_passed(program, PASSES), buffer, lambda inner: compiled(inner, buffer))
+    return _executable(_passed(program, PASSES), buffer)
 
 
 def compiled_all(programs: Sequence[Program], buffer: Any) -> list[CpuExecutable]:
     """The same for each of many; their kernels are made together."""
     found = [_passed(program, PASSES[:-1]) for program in programs]
     engine().prepare([k for nests in found for k in _kernels(nests)])
-    return [CpuExecutable(nests, buffer, lambda inner: compiled(inner, buffer)) for nests in found]
+    return [_executable(nests, buffer) for nests in found]
+
+
+def _executable(nests: Nests, buffer: Any) -> CpuExecutable:
+    return CpuExecutable(nests, buffer, lambda inner: compiled(inner, buffer))
 
 
 def _passed(program: Program, passes: Sequence[Pass]) -> Any:
