@@ -221,14 +221,12 @@ def test_pa_print_prints_at_every_call(capsys: pytest.CaptureFixture[str]) -> No
     assert len(lines) == 5 and "8." in lines[4]
 
 
-def test_bool_of_a_tensor_raises_and_shows_the_way_out() -> None:
-    @pa.jit
-    def f(x: Any) -> Any:
-        return x if x.sum() > 0 else -x
-
-    f(pa.ones((2,)))
-    with pytest.raises(JitError, match=r"pa\.where"):
+def test_a_number_read_from_a_tensor_raises_and_shows_the_way_out() -> None:
+    for read in (float, int, lambda t: t.item(), lambda t: t.tolist()):
+        f = pa.jit(lambda x, read=read: x * read(x.sum()))
         f(pa.ones((2,)))
+        with pytest.raises(JitError, match=r"test_jit\.py:\d+.*returning the value"):
+            f(pa.ones((2,)))
 
 
 def test_an_exception_inside_leaves_everything_as_it_was() -> None:

@@ -17,6 +17,7 @@ from weakref import ref
 
 from proa import dtypes, tree
 from proa.capture.arguments import Arguments, has_state
+from proa.capture.paths import Case, Changed, Fork, Path, Splits, TooMany
 from proa.capture.plan import Plan
 from proa.capture.skeleton import Skeleton, roots
 from proa.capture.trace import (
@@ -28,6 +29,7 @@ from proa.capture.trace import (
 )
 from proa.compile.find import default_device
 from proa.errors import ArgumentError, DtypeError, message
+from proa.graph.node import line_of
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, DEBUG, thread
 from proa.tensor import Tensor
@@ -91,7 +93,7 @@ class Jitted:
         self.check = check
         self.numerics = numerics
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
-        self.cases: dict[Any, _Case] = {}
+        self.cases: dict[Any, Case] = {}
         self.static: set[int] = set()
         self.skeleton = Skeleton(self._reached)
         self.others: list[Any] = []
@@ -109,7 +111,7 @@ class Jitted:
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
-            case = self.cases[key] = _Case()
+            case = self.cases[key] = Case()
             if len(self.cases) > MOST_SIGNATURES:
                 del self.cases[next(iter(self.cases))]
             self._warn_if_many(key)
@@ -152,12 +154,12 @@ class Jitted:
 
     def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
         """A recording for these arguments that no call will use."""
-        plan: Plan | None = None
-        while plan is None:  # None: an argument turned out to be static
-            plan = self._record(_Case(), Arguments(args, kwargs, self.static))
-        return plan
+        path: Path | None = None
+        while path is None:  # None: an argument turned out to be static
+            path = self._record(Case(), Arguments(args, kwargs, self.static))
+        return path.plan
 
-    def _follow(self, key: Any, given: Arguments, case: _Case) -> None:
+    def _follow(self, key: Any, given: Arguments, case: Case) -> None:
         """What the body itself changes (a counter, a list that it appends to) leads the case on to
         the signature that it left; the one before is no longer it."""
         after = self._key(given)
@@ -193,23 +195,43 @@ class Jitted:
     def _reached(self) -> list[Any]:
         return [*roots(self.function), *self.others]
 
-    def _run(self, case: _Case, given: Arguments) -> Any:
-        for plan in case.plans:
-            if plan.holds() and plan.confirmed and not self.check:
-                return plan.replay(given) if plan.fits(given) else self._dynamic(given)
-        recorded = self._record(case, given)
-        if recorded is None:  # an argument turned out to be static
-            return self(*given.args, **given.kwargs)
-        if not recorded.fits(given):
+    def _run(self, case: Case, given: Arguments) -> Any:
+        case.calls += 1
+        if case.is_dynamic:
             return self._dynamic(given)
-        for number, plan in enumerate(case.plans):
-            if plan.same_case(recorded):
-                plan.compare(recorded)
-                recorded.confirmed = True
-                case.plans[number] = recorded
-                return recorded.replay(given)
-        case.plans.append(recorded)
-        return recorded.replay(given)
+        for step in case.steps:
+            if step.holds() and step.confirmed and not self.check:
+                if type(step) is Plan:
+                    return step.replay(given) if step.fits(given) else self._dynamic(given)
+                assert type(step) is Fork
+                plan, done = step.follow(given)
+                if plan is not None:
+                    return plan.replay(given, done) if plan.fits(given) else self._dynamic(given)
+        try:
+            path = self._record(case, given)
+            if path is None:  # an argument turned out to be static
+                return self(*given.args, **given.kwargs)
+            with self.lock:
+                case.add(path)
+        except TooMany as signal:
+            return self._without_paths(case, given, signal)
+        except Changed:  # perhaps garbage was alive: it is collected from now on
+            case.is_careful, case.steps = True, []
+            return self._run(case, given)
+        if path.fits(given):
+            return path.plan.replay(given, path.done)
+        if path.parts and path.plan.wants_grad:
+            case.give_up()
+        return self._dynamic(given)
+
+    def _without_paths(self, case: Case, given: Arguments, signal: TooMany) -> Any:
+        """From now on the body runs at every call of this signature."""
+        case.give_up()
+        what = f"{signal.what}, the last at {line_of(signal.where)}"
+        text = message(self.name, what, "a few", "pa.while_loop, pa.cond, or jit(convert=True)")
+        text += "; these arguments run without jit from now on"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return self._dynamic(given)
 
     def _dynamic(self, given: Arguments) -> Any:
         """A call that no replay can stand for: an argument is also written state, an int is
@@ -218,7 +240,7 @@ class Jitted:
         self.python_calls += 1
         return self.function(*given.args, **given.kwargs)
 
-    def _record(self, case: _Case, given: Arguments) -> Plan | None:
+    def _record(self, case: Case, given: Arguments) -> Path | None:
         compute([t.value for t in given.leaves if type(t) is Tensor])
         self.python_calls += 1
         key = self._key(given)
@@ -226,9 +248,10 @@ class Jitted:
         own = [t for t in tree.flatten((args, kwargs))[0] if type(t) is Tensor]
         lent = [ref(t) for t in own if t.value in sources and not has_state(t)]
         del own
+        splits = Splits(sources, self.numerics, case.is_careful)
         try:
             recording = record(
-                self.name, lambda: self.function(*args, **kwargs), list(numbers), settled=True
+                self.name, lambda: self.function(*args, **kwargs), list(numbers), True, splits
             )
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])
@@ -239,7 +262,8 @@ class Jitted:
             del args, kwargs
             self._refuse_kept(recording, lent)
             self._follow(key, given, case)
-            return Plan(self.name, recording, sources, self.numerics)
+            plan = Plan(self.name, recording, sources, self.numerics)
+            return Path(splits.parts, plan, splits.done)
         compute([outside])
         return self._record(case, given)
 
@@ -259,13 +283,3 @@ class Jitted:
                 RuntimeWarning,
                 stacklevel=3,
             )
-
-
-@final
-class _Case:
-    """One signature: its recordings, more than one where gradients are full or empty by turns."""
-
-    __slots__ = ("plans",)
-
-    def __init__(self) -> None:
-        self.plans: list[Plan] = []
