@@ -16,7 +16,6 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
-from proa.ops.control import graphs_of, is_control
 
 Kernel = Callable[..., Any]
 
@@ -67,7 +66,7 @@ class TableExecutable:
             first, second = _pair(step.slots)
             self.table.append((kernel(step.entry), first, second, step.slots, single, outs, frees))
             slot += count
-        self.peak_bytes = _peak_bytes(program)
+        self.peak_bytes = program.peak_bytes()
 
     def __call__(self, buffers: Sequence[Any], table: list[Any] | None = None) -> list[Any]:
         graph = self.program.graph
@@ -132,25 +131,3 @@ def _failed(program: Program, number: int, error: Exception) -> str:
     where = line_of(step.where)
     given = f"{step.entry!r:.300} recorded at {where}"
     return message(step.entry.primitive.name, given, f"a result, but: {error}")
-
-
-def _peak_inside(entry: Entry, program: Program) -> int:
-    """The same of one round of control flow: the graph that needs most, and its results."""
-    if not is_control(entry):
-        return 0
-    graphs = [Program(g, program.device) for g in graphs_of(entry)]
-    return max([_peak_bytes(p) for p in graphs])
-
-
-def _peak_bytes(program: Program) -> int:
-    """The largest sum of live results, constants and inputs not counted."""
-    specs = program.graph.slot_specs()
-    live = peak = 0
-    slot = program.graph.first_step_slot
-    inputs = slot
-    for step, frees in zip(program.graph.steps, program.last_uses(), strict=True):
-        live += sum(s.nbytes for s in step.entry.outs)
-        peak = max(peak, live + _peak_inside(step.entry, program))
-        slot += len(step.entry.outs)
-        live -= sum(specs[s].nbytes for s in frees if s >= inputs)
-    return peak

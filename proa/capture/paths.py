@@ -13,6 +13,7 @@ from typing import Any, Final, final
 
 from proa.capture.arguments import Arguments
 from proa.capture.plan import Plan
+from proa.capture.told import Told
 from proa.capture.trace import Capture, Cut
 from proa.errors import JitError, message
 from proa.graph.node import SCALAR_TYPES, Value, Where, line_of
@@ -155,6 +156,9 @@ class Fork:
     def holds(self) -> bool:
         return self.part.bound.holds()
 
+    def lapsed(self) -> str:
+        return self.part.bound.lapsed()
+
     def follow(self, given: Arguments) -> tuple[Plan | None, list[list[Any]]]:
         """Runs parts up to a confirmed recording; None where an outcome has none yet."""
         done: list[list[Any]] = []
@@ -195,11 +199,12 @@ class Case:
     """One signature: its recordings. Several begin it where gradients are full or empty by turns;
     those with tests form a tree."""
 
-    __slots__ = ("steps", "is_dynamic", "is_careful", "calls")
+    __slots__ = ("steps", "dynamic", "is_careful", "calls", "told")
 
     def __init__(self) -> None:
         self.steps: list[Fork | Plan] = []
-        self.is_dynamic = False  # the body runs at every call
+        self.dynamic = ""  # why the body runs at every call, if it does
+        self.told: Told | None = None
         self.is_careful = False  # garbage is collected before each part is computed
         self.calls = 0
 
@@ -224,12 +229,18 @@ class Case:
                 stack += [([*tests, (step.part, outcome)], s) for s in reversed(after)]
         return found
 
-    def give_up(self) -> None:
+    def give_up(self, why: str) -> None:
         """The body runs at every call from now on."""
-        self.is_dynamic, self.steps = True, []
+        self.dynamic, self.steps = why, []
 
-    def add(self, path: Path) -> None:
-        """Compares a recording with what is there of its path, and adds the rest."""
+    def lapsed(self) -> str:
+        """Why none of several recordings fits the state as it is; empty if one does."""
+        found = [step.lapsed() for step in self.steps]
+        return found[-1] if found and all(found) else ""
+
+    def add(self, path: Path) -> bool:
+        """Compares a recording with what is there of its path, and adds the rest; whether there
+        was a rest."""
         options = self.steps
         for part in path.parts:
             step = next((s for s in options if s.holds()), None)
@@ -253,13 +264,15 @@ class Case:
                 where = path.parts[-1].where
                 raise TooMany(f"more than {MOST_PATHS} paths through its tests of tensors", where)
             options.append(path.plan)
-            return
+            return True
         assert type(found) is Plan
         if path.parts and found.key != path.plan.key and not self.is_careful:
             raise Changed
         found.compare(path.plan)
         path.plan.confirmed = True
+        path.plan.calls = found.calls
         options[options.index(found)] = path.plan
+        return False
 
 
 def _differs(name: str, given: str, where: Where) -> JitError:

@@ -31,7 +31,7 @@ class Plan:
         "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
         "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
-        "assigned", "is_partial", "from_parts", "carried",
+        "assigned", "is_partial", "from_parts", "carried", "calls", "donated",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +39,8 @@ class Plan:
     ) -> None:  # fmt: skip
         self.name = name
         self.confirmed = False
+        self.calls = 0
+        self.donated = 0
         work, capture = recording.work, recording.capture
         self.key = work.key
         self._bind_inputs(recording, sources)
@@ -146,6 +148,29 @@ class Plan:
                 return False
         return True
 
+    def lapsed(self) -> str:
+        """Why it does not hold, in words."""
+        for leaf, before, _ in self.fills:
+            if leaf.full is not before:
+                was, now = ("full", "empty") if before else ("empty", "full")
+                of = leaf.grad.value.spec if leaf.grad is not None else "a tensor"
+                return f"the gradient of {of} was {was} and is {now}"
+        for _, h, of in self.from_handles:
+            if h.value.spec is not of:
+                return f"a tensor that the function reaches was {of} and is {h.value.spec}"
+        return ""
+
+    def origins(self, number: int) -> list[tuple[Any, ...]]:
+        """Where each input comes from; `number` tells constants of several parts apart."""
+        found: list[tuple[Any, ...]] = [("constant", number, i) for i in range(self.width)]
+        for i, a in self.from_args:
+            found[i] = "arg", a
+        for i, h, _ in self.from_handles:
+            found[i] = "handle", id(h)
+        for i, at in self.from_parts:
+            found[i] = ("part", *at)
+        return found
+
     def fits(self, given: Arguments) -> bool:
         """Whether traced ints are where the recording may use them, no argument is also state of
         the function where one of the two is written, and a derivative would be right."""
@@ -216,6 +241,7 @@ class Plan:
 
     def replay(self, given: Arguments, done: Sequence[list[Any]] = ()) -> Any:
         """`done` holds the results of the parts before, if tests have split the recording."""
+        self.calls += 1
         try:
             return self._replay(given, done)
         except Overwritten as error:
@@ -252,10 +278,12 @@ class Plan:
         if not self.plan.overwrites or self.slow_writes:
             return self._finish_computed(given, self.plan(buffers), done)
         last = self._last_reads(buffers)
+        self.donated = 0
         if not last:
             return self._finish_computed(given, self.plan(buffers), done)
-        with donated(buffers, last):
+        with donated(buffers, last) as donation:
             result = self._finish_computed(given, self.plan(buffers), done)
+            self.donated = self.plan.note(donation)
             for i, h in last.items():  # another thread may have found the old one meanwhile
                 buffers[i].follow(h.value.buffer)
             return result

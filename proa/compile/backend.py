@@ -50,13 +50,15 @@ class Buffer(Protocol):
 @final
 class Donation:
     """What one thread gives to one dispatch. Only that thread may take it: another may meet the
-    same buffers meanwhile, with a use for their memory of its own."""
+    same buffers meanwhile, with a use for their memory of its own. `taken` counts buffers whose
+    memory results have."""
 
-    __slots__ = ("lock", "thread", "late")
+    __slots__ = ("lock", "thread", "late", "taken")
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.late: BaseException | None = None  # raised when handles are assigned
+        self.taken = 0
         self.thread = get_ident()
 
     @property

@@ -134,8 +134,9 @@ def _dispatch(values: list[Value], home: Device) -> None:
     if not last:
         attach(values, extra, work, plan(given))
         return
-    with donated(given, last):
+    with donated(given, last) as donation:
         attach(values, extra, work, plan(given))
+        plan.note(donation)
 
 
 def with_residuals(values: list[Value]) -> tuple[list[Value], list[Value], bool]:

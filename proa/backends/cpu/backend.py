@@ -72,6 +72,7 @@ class CpuBuffer:
         array, copy, address = self.array, self.copy, self.address
         self.array, self.address, self.copy = None, donation, None
         if array is not None and not self.exported and getrefcount(array) == 2 and _owns(array):
+            donation.taken += 1
             return array
         self.array, self.address, self.copy = array, address, copy
         return None
