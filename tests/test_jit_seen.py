@@ -45,10 +45,10 @@ def test_the_graph_for_arguments_and_of_the_last_recording() -> None:
         f.graph()
     asked = f.graph(pa.ones((3,)), 2.0)
     assert names(asked) == ["sin", "cast", "mul"] and f.calls == 0
-    assert [str(i.spec) for i in asked.inputs] == ["float32[3]", "float32[]"]
+    assert [i.spec.shape for i in asked.inputs] == [(3,), ()]
     for _ in range(4):
         f(pa.ones((2,)), 1.0)
-    assert [str(i.spec) for i in f.graph().inputs] == ["float32[2]", "float32[]"]
+    assert [i.spec.shape for i in f.graph().inputs] == [(2,), ()]
     assert "sin(x0)" in str(f.graph())
 
 

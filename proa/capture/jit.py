@@ -30,6 +30,7 @@ from proa.capture.trace import (
     refuse_kept_arguments,
 )
 from proa.compile.find import default_device
+from proa.config import config
 from proa.errors import ArgumentError, DtypeError, message
 from proa.graph.graph import Graph
 from proa.graph.node import line_of
@@ -96,7 +97,7 @@ class Jitted:
         self, function: Callable[..., Any], check: bool, numerics: str = "strict"
     ) -> None:  # fmt: skip
         self.function = function
-        self.check = check
+        self.check = check or config.jit_check
         self.numerics = numerics
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
         self.cases: dict[Any, Case] = {}
