@@ -17,12 +17,16 @@ from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
 
+LARGE = 256 << 10  # bytes from which a donation counts
 Kernel = Callable[..., Any]
 
 
 @final
 class TableExecutable:
     """Runs a Program as a table of (kernel, operand slots, result slots, slots to free).
+
+    With `donates` donated inputs are counted. They are not written over, since a table can fail
+    half-way: they go when the handles are assigned.
 
     `kernel(entry)` gives the function of an entry on raw arrays; `load(buffer_or_number, spec)`
     takes an input apart, `store(array, spec)` makes an output buffer.
@@ -38,6 +42,7 @@ class TableExecutable:
         "guard",
         "quiet",
         "peak_bytes",
+        "overwrites",
     )
 
     def __init__(
@@ -48,6 +53,7 @@ class TableExecutable:
         store: Callable[[Any, Spec], Any],
         guard: Callable[[int, Program], None],
         quiet: Callable[[], Any] = nullcontext,
+        donates: bool = False,
     ) -> None:
         graph = program.graph
         self.program = program
@@ -67,11 +73,18 @@ class TableExecutable:
             self.table.append((kernel(step.entry), first, second, step.slots, single, outs, frees))
             slot += count
         self.peak_bytes = program.peak_bytes()
+        inputs = enumerate(graph.input_specs())
+        large = [i for i, s in inputs if s.nbytes >= LARGE]
+        self.overwrites = frozenset(large if donates else ())
 
     def __call__(self, buffers: Sequence[Any], table: list[Any] | None = None) -> list[Any]:
         graph = self.program.graph
         self.guard(self.peak_bytes, self.program)
         load = self.load
+        for i in self.overwrites:
+            donation = buffers[i].donated
+            if donation is not None and donation.is_mine:
+                donation.taken += 1
         slots = [load(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
         slots += self.constants
         slots += [None] * (self.slots - len(slots))

@@ -46,7 +46,8 @@ class Plan:
         self._bind_inputs(recording, sources)
         self._bind_outputs(recording, sources)
         device = _device_of([v.buffer for v in work.leaves])
-        self.plan = find_plan(work, device, numerics) if recording.outputs else None
+        own = frozenset([i for i, h, _ in self.from_handles if id(h) in self.assigned])
+        self.plan = find_plan(work, device, numerics, own) if recording.outputs else None
         self.wants_grad = any(
             type(t) is Tensor
             and t.value.spec.grad

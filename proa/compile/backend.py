@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from threading import RLock, get_ident
 from typing import Any, NamedTuple, Protocol, final
 
+from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
 
@@ -66,6 +67,17 @@ class Donation:
         return self.thread == get_ident()
 
 
+def lost(spec: Spec, by: Any) -> Overwritten:
+    """What reading a buffer raises that a step wrote over before it was interrupted; `by` is its
+    donation while the step goes on."""
+    error = Overwritten(message(
+        "read", f"{spec} that a step wrote over before it was interrupted",
+        "a value that is there", "loading the last checkpoint",
+    ))  # fmt: skip
+    error.busy = by if type(by) is Donation else Donation()
+    return error
+
+
 class Executable(Protocol):
     """A compiled Program. Numbers may stand among the buffers for scalar inputs.
 
@@ -87,7 +99,9 @@ class Backend(Protocol):
     """A kind of device.
 
     A compiler that can show its work has two things more: `passes`, the names of its passes in
-    order, and `shown(name, program)`, the text of what one gives. One for which operations cost
+    order, and `shown(name, program)`, the text of what one gives. One that must know before it
+    compiles which inputs may be donated has `donates` set, and finds them in `Program.donated`: it
+    copies those that are not, when it is called. One for which operations cost
     nothing inside of what reads them has `folds(entry)`. One that
     compiles many Programs sooner together than one by one has `compile_all(programs)`.
     """

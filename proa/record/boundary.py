@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from proa.compile.backend import Device
-from proa.compile.find import default_device
+from proa.compile.find import backend, default_device
 from proa.compile.memory import free_bytes
 from proa.config import config
 from proa.errors import DeviceError, JitError, Overwritten, message
@@ -160,15 +160,21 @@ def _devices(buffers: Sequence[Any]) -> list[Device]:
     return found
 
 
-def find_plan(work: Pending, device: Device, numerics: str = "strict") -> Plan:
-    """The plan of this structure on this device; made if it is new."""
-    key = (device, numerics, *work.key)
+def find_plan(
+    work: Pending, device: Device, numerics: str = "strict",
+    donated: frozenset[int] = frozenset(),
+) -> Plan:  # fmt: skip
+    """The plan of this structure on this device; made if it is new. `donated` inputs may be given
+    away in each run: it is part of the structure where a backend must know it before."""
+    if donated and not getattr(backend(device.backend), "donates", False):
+        donated = frozenset()
+    key = (device, numerics, donated, *work.key) if donated else (device, numerics, *work.key)
     plan = cache.find(key)
     if plan is None:
         check_there(work)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
         graph = graph_of(work, [role_of(v) for v in work.leaves])
-        plan = cache.add(key, Plan(graph, device, reason, where, numerics))
+        plan = cache.add(key, Plan(graph, device, reason, where, numerics, donated))
     return plan
 
 

@@ -26,11 +26,12 @@ class Plan:
                  "contractions", "donated")  # fmt: skip
 
     def __init__(
-        self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict"
+        self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict",
+        donated: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         self.graph = graph
         chip = backend(device.backend)
-        self.program: Program = timed("compile", lower, graph, chip, device, numerics)
+        self.program: Program = timed("compile", lower, graph, chip, device, numerics, donated)
         self.run: Any = None
         self.sights = 0
         self.whole = False
