@@ -10,6 +10,7 @@
 | cache_dir | PROA_CACHE_DIR | ~/.cache/proa | where caches on disk live |
 | null_devices | PROA_NULL_DEVICES | 1 | devices of the backend that computes nothing |
 | cpu_target | PROA_CPU_TARGET | (this machine) | the processor to compile for: x86-64-v3 |
+| jit_check | PROA_JIT_CHECK | 0 | every `jit` has `check=True` (for tests, slow) |
 | cpu_checked | PROA_CPU_CHECKED | 0 | check that kernels stay in their memory (slow) |
 """
 
@@ -26,7 +27,7 @@ class Config:
     """The flags, read from the environment when first used; attributes may be assigned."""
 
     __slots__ = ("device", "show", "verify", "node_limit", "program_limit", "cache_dir",
-                 "cpu_target", "cpu_checked", "null_devices")  # fmt: skip
+                 "cpu_target", "cpu_checked", "null_devices", "jit_check")  # fmt: skip
 
     device: str
     show: tuple[str, ...]
@@ -37,6 +38,7 @@ class Config:
     cpu_target: str
     cpu_checked: bool
     null_devices: int
+    jit_check: bool
 
     def __getattr__(self, name: str) -> object:
         """Reached for a flag that nobody has assigned or asked for yet."""
@@ -61,6 +63,7 @@ _READ: Final[dict[str, Callable[[str], object]]] = {
     "cache_dir": lambda text: Path(text) if text else Path.home() / ".cache" / "proa",
     "cpu_target": lambda text: text,
     "cpu_checked": lambda text: text not in ("0", ""),
+    "jit_check": lambda text: text not in ("0", ""),
     "null_devices": _positive(1),
 }
 config: Final = Config()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
+from proa.capture.jit import made
 from proa.compile.tiers import counts
 from proa.errors import ExecutionError, message
 from proa.graph.node import Node, line_of
@@ -21,13 +22,15 @@ class Explanation:
     """The programs of this process: why each was made, how often it ran, what it writes.
 
     `programs` is a list of dictionaries (number, recorded, operations, outputs, sights, compiled,
-    device, reason, line, written); `counts` what was done since the process began.
+    kernels, peak_bytes, donated, device, reason, line, written); `jitted` has the table of each
+    jitted function that is alive and was called; `counts` what was done since the process began.
     """
 
-    __slots__ = ("programs", "counts")
+    __slots__ = ("programs", "jitted", "counts")
 
     def __init__(self) -> None:
         self.programs = programs()
+        self.jitted = [f.programs() for f in list(made) if f.calls]
         self.counts = {name: getattr(counts, name) for name in counts.__slots__}
 
     def __repr__(self) -> str:
@@ -37,11 +40,11 @@ class Explanation:
             tier = "compiled" if p["compiled"] else "one by one"
             lines.append(
                 f"{p['number']:4d}  {p['operations']} operations, {p['outputs']} results, seen "
-                f"{p['sights']} times, {tier}, on {p['device']}; made because {p['reason']} "
-                f"({p['line']})"
+                f"{p['sights']} times, {tier}, on {p['device']}, at most {p['peak_bytes']:,} "
+                f"bytes, {p['donated']} donated; made because {p['reason']} ({p['line']})"
             )
             lines += [f"      written because it is alive: {w}" for w in p["written"]]
-        return "\n".join(lines)
+        return "\n".join([*lines, *map(repr, self.jitted)])
 
 
 def explain() -> Explanation:

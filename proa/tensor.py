@@ -148,6 +148,9 @@ class Tensor(Attached):
         return host_of(self).tolist()
 
     def __bool__(self) -> bool:
+        state = thread.state
+        if state.mode & CAPTURE and self.size == 1:
+            return state.capture.truth(self)  # type: ignore[no-any-return]
         return bool(self._one("bool"))
 
     def __int__(self) -> int:

@@ -89,6 +89,22 @@ def _unflatten(structure: Structure, leaves: Iterator[Any]) -> Any:
     return tuple(children) if kind is tuple else kind(*children)
 
 
+def paths(structure: Structure) -> list[str]:
+    """Where each leaf stands, as Python writes it.
+
+    >>> paths(flatten({"a": 1, "b": (2, 3)})[1])
+    ["['a']", "['b'][0]", "['b'][1]"]
+    """
+    if structure.kind is None:
+        return [""]
+    fields = getattr(structure.kind, "_fields", None)
+    keys = [f"[{k!r}]" for k in structure.keys or range(len(structure.children))]
+    if fields is not None:
+        keys = [f".{name}" for name in fields]
+    rows = zip(keys, structure.children, strict=True)
+    return [key + rest for key, child in rows for rest in paths(child)]
+
+
 def map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
     """A tree of the same structure whose leaves are `function(leaf, ...)`.
 

@@ -33,6 +33,7 @@ from proa.ops import products, reduce
 from proa.ops.families.elementwise import ELEMENTWISE
 from proa.ops.functions import cast, tanh
 from proa.ops.primitive import EXACT, REGISTRY, Primitive, Sample, cast_to
+from proa.record.donation import donated
 from proa.tensor import assign, no_grad, put
 
 XLA = device("xla")
@@ -501,21 +502,41 @@ def test_constants_are_part_of_a_program() -> None:
     np.testing.assert_array_equal(found, [[2.5, 3.5, 4.5], [1, 1, 1], [1, 1, 1]])
 
 
-def test_results_never_share_a_donated_input() -> None:
+def test_a_donated_input_is_taken_if_nobody_else_can_read_it() -> None:
     of = spec((1000,), float32)
     give = compiled(graph_of((of,), lambda x: REGISTRY["neg"](x)), frozenset({0}))
     same = compiled(graph_of((of,), lambda x: (x, x)))
-    x = chip().put(np.arange(1000), of, XLA)
+    assert give.overwrites == {0}
+    x, seen, kept = (chip().put(np.arange(1000), of, XLA) for _ in range(3))
     first, second = same([x])
-    seen = chip().put(np.arange(1000), of, XLA)
-    view = seen.host()
-    for buffer in (x, first, seen):
-        assert give([buffer])[0].host()[7] == -7
-    assert second.host()[7] == 7 and view[7] == 7
-    with pytest.raises(ExecutionError, match=r"^\[neg\] given .*deleted"):
+    view, array = seen.host(), kept.array
+    for buffer, taken in ((x, 1), (first, 1), (seen, 0), (kept, 0)):
+        assert give([buffer])[0].host()[7] == -7  # not donated: a copy is
+        with donated([buffer], [0]) as donation:
+            assert give([buffer])[0].host()[7] == -7
+        assert donation.taken == taken
+    assert second.host()[7] == 7 and view[7] == 7 and array[7] == 7
+    assert seen.host()[7] == 7 and kept.host()[7] == 7
+    with pytest.raises(ExecutionError, match="wrote over"):
         give([first])
-    with pytest.raises(ExecutionError, match="deleted|donated"):
+    with pytest.raises(ExecutionError, match="wrote over"):
         first.host()
+
+
+def test_what_was_taken_is_put_back_where_nothing_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    of = spec((1000,), float32)
+    give = compiled(graph_of((of,), lambda x: REGISTRY["neg"](x)), frozenset({0}))
+    x = chip().put(np.arange(1000), of, XLA)
+
+    def fails(*given: Any) -> Any:
+        raise RuntimeError("planted")
+
+    run = give.run
+    give.run = fails
+    with pytest.raises(ExecutionError, match="planted"), donated([x], [0]):
+        give([x])
+    give.run = run
+    assert x.host()[7] == 7
 
 
 def test_too_large_results_name_their_line() -> None:

@@ -16,14 +16,17 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
-from proa.ops.control import graphs_of, is_control
 
+LARGE = 256 << 10  # bytes from which a donation counts
 Kernel = Callable[..., Any]
 
 
 @final
 class TableExecutable:
     """Runs a Program as a table of (kernel, operand slots, result slots, slots to free).
+
+    With `donates` donated inputs are counted. They are not written over, since a table can fail
+    half-way: they go when the handles are assigned.
 
     `kernel(entry)` gives the function of an entry on raw arrays; `load(buffer_or_number, spec)`
     takes an input apart, `store(array, spec)` makes an output buffer.
@@ -39,6 +42,7 @@ class TableExecutable:
         "guard",
         "quiet",
         "peak_bytes",
+        "overwrites",
     )
 
     def __init__(
@@ -49,6 +53,7 @@ class TableExecutable:
         store: Callable[[Any, Spec], Any],
         guard: Callable[[int, Program], None],
         quiet: Callable[[], Any] = nullcontext,
+        donates: bool = False,
     ) -> None:
         graph = program.graph
         self.program = program
@@ -67,12 +72,19 @@ class TableExecutable:
             first, second = _pair(step.slots)
             self.table.append((kernel(step.entry), first, second, step.slots, single, outs, frees))
             slot += count
-        self.peak_bytes = _peak_bytes(program)
+        self.peak_bytes = program.peak_bytes()
+        inputs = enumerate(graph.input_specs())
+        large = [i for i, s in inputs if s.nbytes >= LARGE]
+        self.overwrites = frozenset(large if donates else ())
 
     def __call__(self, buffers: Sequence[Any], table: list[Any] | None = None) -> list[Any]:
         graph = self.program.graph
         self.guard(self.peak_bytes, self.program)
         load = self.load
+        for i in self.overwrites:
+            donation = buffers[i].donated
+            if donation is not None and donation.is_mine:
+                donation.taken += 1
         slots = [load(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
         slots += self.constants
         slots += [None] * (self.slots - len(slots))
@@ -132,25 +144,3 @@ def _failed(program: Program, number: int, error: Exception) -> str:
     where = line_of(step.where)
     given = f"{step.entry!r:.300} recorded at {where}"
     return message(step.entry.primitive.name, given, f"a result, but: {error}")
-
-
-def _peak_inside(entry: Entry, program: Program) -> int:
-    """The same of one round of control flow: the graph that needs most, and its results."""
-    if not is_control(entry):
-        return 0
-    graphs = [Program(g, program.device) for g in graphs_of(entry)]
-    return max([_peak_bytes(p) for p in graphs])
-
-
-def _peak_bytes(program: Program) -> int:
-    """The largest sum of live results, constants and inputs not counted."""
-    specs = program.graph.slot_specs()
-    live = peak = 0
-    slot = program.graph.first_step_slot
-    inputs = slot
-    for step, frees in zip(program.graph.steps, program.last_uses(), strict=True):
-        live += sum(s.nbytes for s in step.entry.outs)
-        peak = max(peak, live + _peak_inside(step.entry, program))
-        slot += len(step.entry.outs)
-        live -= sum(specs[s].nbytes for s in frees if s >= inputs)
-    return peak

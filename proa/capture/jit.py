@@ -13,12 +13,15 @@ from copy import deepcopy
 from functools import update_wrapper
 from threading import RLock
 from typing import Any, Final, final
-from weakref import ref
+from weakref import WeakSet, ref
 
 from proa import dtypes, tree
 from proa.capture.arguments import Arguments, has_state
+from proa.capture.paths import Case, Changed, Fork, Path, Splits, TooMany
 from proa.capture.plan import Plan
+from proa.capture.seen import Programs, graph_of, rows_of
 from proa.capture.skeleton import Skeleton, roots
+from proa.capture.told import told, why_text
 from proa.capture.trace import (
     PendingOutside,
     Recording,
@@ -27,9 +30,12 @@ from proa.capture.trace import (
     refuse_kept_arguments,
 )
 from proa.compile.find import default_device
+from proa.config import config
 from proa.errors import ArgumentError, DtypeError, message
+from proa.graph.graph import Graph
+from proa.graph.node import line_of
 from proa.record.boundary import compute
-from proa.record.live import CAPTURE, DEBUG, thread
+from proa.record.live import CAPTURE, DEBUG, caller, thread
 from proa.tensor import Tensor
 
 SIGNATURE_WARNING = 8
@@ -80,6 +86,9 @@ def jit(
     return Jitted(function, check, numerics)
 
 
+made: Final[WeakSet[Jitted]] = WeakSet()  # every jitted function that is alive
+
+
 @final
 class Jitted:
     """A function with its recordings. `calls` and `python_calls` count."""
@@ -88,10 +97,10 @@ class Jitted:
         self, function: Callable[..., Any], check: bool, numerics: str = "strict"
     ) -> None:  # fmt: skip
         self.function = function
-        self.check = check
+        self.check = check or config.jit_check
         self.numerics = numerics
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
-        self.cases: dict[Any, _Case] = {}
+        self.cases: dict[Any, Case] = {}
         self.static: set[int] = set()
         self.skeleton = Skeleton(self._reached)
         self.others: list[Any] = []
@@ -99,6 +108,11 @@ class Jitted:
         self.calls = 0
         self.python_calls = 0
         self.attribute = self.name
+        self.signatures = 0
+        self.news = ""
+        self.latest: Case | None = None
+        self.last: Path | None = None
+        made.add(self)
         update_wrapper(self, function, updated=())
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -109,10 +123,12 @@ class Jitted:
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
-            case = self.cases[key] = _Case()
+            case = self.cases[key] = Case()
+            case.calls = 1
+            self._tell(case, given, key[2])
             if len(self.cases) > MOST_SIGNATURES:
                 del self.cases[next(iter(self.cases))]
-            self._warn_if_many(key)
+            self._warn_if_many(case)
             self.python_calls += 1
             try:
                 return self.function(*given.args, **given.kwargs)
@@ -140,24 +156,89 @@ class Jitted:
             x1 = add(x0, x0)  # ...
             return (x1, )
         """
-        plan: Any = None
-        if args or kwargs:
-            plan = self._recorded(args, kwargs)
-        else:
-            plan = next((p for c in reversed(self.cases.values()) for p in c.plans[-1:]), None)
-        if plan is None:
+        path = self._recorded(args, kwargs) if args or kwargs else self.last
+        if path is None:
             hint = f'f.show("{name:.20}", *arguments)'
             raise ArgumentError(message(self.name, "no call recorded yet", "two calls", hint))
-        print("nothing is computed" if plan.plan is None else plan.plan.shown(name))
+        for part in path.parts:
+            print("nothing is computed" if part.bound.plan is None else part.bound.plan.shown(name))
+            print(f"# {line_of(part.where)} is {part.outcome}")
+        plan = path.plan.plan
+        print("nothing is computed" if plan is None else plan.shown(name))
 
-    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """What was recorded, as a graph: for these arguments, or of the last recording.
+
+        Its inputs are those of the program: arguments, state and numbers in the order of their
+        first use. With tests of tensors it is that of the path that these arguments take, and what
+        is tested stands among the results, behind those of the function. `str` of it is Python
+        that can be read.
+
+        Errors:
+            ArgumentError: no arguments are given, and nothing is recorded.
+
+        >>> import proa as pa
+        >>> len(pa.jit(lambda x: x * 2 + 1).graph(pa.ones((2,))).steps)
+        2
+        """
+        path = self._recorded(args, kwargs) if args or kwargs else self.last
+        if path is None:
+            hint = "f.graph(*arguments)"
+            raise ArgumentError(message(self.name, "no call recorded yet", "two calls", hint))
+        return graph_of(path)
+
+    def programs(self) -> Programs:
+        """One row for each path of each signature: tests, calls, operations, kernels, peak bytes,
+        donated state. It prints as a table.
+
+        >>> import proa as pa
+        >>> f = pa.jit(lambda x: x * 2)
+        >>> for _ in range(5):
+        ...     y = f(pa.ones((2,)))
+        >>> [(row.signature, row.state, row.calls) for row in f.programs()]
+        [('x: float32[2]', 'replayed', 4)]
+        """
+        with self.lock:
+            cases = {id(case): case for case in self.cases.values()}.values()
+            rows = [row for i, case in enumerate(cases, 1) for row in rows_of(i, case)]
+        return Programs(self.name, rows)
+
+    def why(self) -> str:
+        """Why the newest signature or recording was made: what differed from the call before.
+
+        >>> import proa as pa
+        >>> f = pa.jit(lambda x, s: x * s)
+        >>> y, z = f(pa.ones((2,)), 1.0), f(pa.ones((3,)), 2.0)
+        >>> print(f.why().splitlines()[1].strip())
+        argument `x` changed from float32[2] to float32[3]
+        """
+        return self.news or f"[{self.name}] was not called yet"
+
+    def _tell(self, case: Case, given: Arguments, modes: tuple[Any, ...]) -> None:
+        """Notes what brought a new signature."""
+        before = self.latest.told if self.latest is not None else None
+        case.told = told(self.function, given, modes, before)
+        self.latest = case
+        self.signatures += 1
+        self.news = why_text(self.name, self.signatures, case.told)
+
+    def _tell_recording(self, path: Path, lapsed: str) -> None:
+        """Notes what brought another recording of a signature."""
+        if path.parts and not lapsed:
+            test = path.parts[-1]
+            lapsed = f"a path of its own: the test at {line_of(test.where)} is {test.outcome}"
+        if lapsed:
+            self.news = f"[{self.name}] a recording more, at {line_of(caller())}\n  {lapsed}"
+
+    def _recorded(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Path:
         """A recording for these arguments that no call will use."""
-        plan: Plan | None = None
-        while plan is None:  # None: an argument turned out to be static
-            plan = self._record(_Case(), Arguments(args, kwargs, self.static))
-        return plan
+        path: Path | None = None
+        while path is None:  # None: an argument turned out to be static
+            path = self._record(Case(), Arguments(args, kwargs, self.static))
+        path.done = []
+        return path
 
-    def _follow(self, key: Any, given: Arguments, case: _Case) -> None:
+    def _follow(self, key: Any, given: Arguments, case: Case) -> None:
         """What the body itself changes (a counter, a list that it appends to) leads the case on to
         the signature that it left; the one before is no longer it."""
         after = self._key(given)
@@ -193,23 +274,49 @@ class Jitted:
     def _reached(self) -> list[Any]:
         return [*roots(self.function), *self.others]
 
-    def _run(self, case: _Case, given: Arguments) -> Any:
-        for plan in case.plans:
-            if plan.holds() and plan.confirmed and not self.check:
-                return plan.replay(given) if plan.fits(given) else self._dynamic(given)
-        recorded = self._record(case, given)
-        if recorded is None:  # an argument turned out to be static
-            return self(*given.args, **given.kwargs)
-        if not recorded.fits(given):
+    def _run(self, case: Case, given: Arguments) -> Any:
+        case.calls += 1
+        self.latest = case
+        if case.dynamic:
             return self._dynamic(given)
-        for number, plan in enumerate(case.plans):
-            if plan.same_case(recorded):
-                plan.compare(recorded)
-                recorded.confirmed = True
-                case.plans[number] = recorded
-                return recorded.replay(given)
-        case.plans.append(recorded)
-        return recorded.replay(given)
+        for step in case.steps:
+            if step.holds() and step.confirmed and not self.check:
+                if type(step) is Plan:
+                    return step.replay(given) if step.fits(given) else self._dynamic(given)
+                assert type(step) is Fork
+                plan, done = step.follow(given)
+                if plan is not None:
+                    return plan.replay(given, done) if plan.fits(given) else self._dynamic(given)
+        try:
+            path = self._record(case, given)
+            if path is None:  # an argument turned out to be static
+                return self(*given.args, **given.kwargs)
+            with self.lock:
+                lapsed = case.lapsed()
+                if case.add(path):
+                    self._tell_recording(path, lapsed)
+        except TooMany as signal:
+            return self._without_paths(case, given, signal)
+        except Changed:  # perhaps garbage was alive: it is collected from now on
+            case.is_careful, case.steps = True, []
+            return self._run(case, given)
+        done, path.done = path.done, []
+        self.last = path
+        if path.fits(given):
+            return path.plan.replay(given, done)
+        if path.parts and path.plan.wants_grad:
+            where = line_of(path.parts[-1].where)
+            case.give_up(f"a result may be differentiated through the test at {where}")
+        return self._dynamic(given)
+
+    def _without_paths(self, case: Case, given: Arguments, signal: TooMany) -> Any:
+        """From now on the body runs at every call of this signature."""
+        what = f"{signal.what}, the last at {line_of(signal.where)}"
+        case.give_up(what)
+        text = message(self.name, what, "a few", "pa.while_loop, pa.cond, or jit(convert=True)")
+        text += "; these arguments run without jit from now on"
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+        return self._dynamic(given)
 
     def _dynamic(self, given: Arguments) -> Any:
         """A call that no replay can stand for: an argument is also written state, an int is
@@ -218,7 +325,7 @@ class Jitted:
         self.python_calls += 1
         return self.function(*given.args, **given.kwargs)
 
-    def _record(self, case: _Case, given: Arguments) -> Plan | None:
+    def _record(self, case: Case, given: Arguments) -> Path | None:
         compute([t.value for t in given.leaves if type(t) is Tensor])
         self.python_calls += 1
         key = self._key(given)
@@ -226,9 +333,10 @@ class Jitted:
         own = [t for t in tree.flatten((args, kwargs))[0] if type(t) is Tensor]
         lent = [ref(t) for t in own if t.value in sources and not has_state(t)]
         del own
+        splits = Splits(sources, self.numerics, case.is_careful)
         try:
             recording = record(
-                self.name, lambda: self.function(*args, **kwargs), list(numbers), settled=True
+                self.name, lambda: self.function(*args, **kwargs), list(numbers), True, splits
             )
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])
@@ -239,7 +347,8 @@ class Jitted:
             del args, kwargs
             self._refuse_kept(recording, lent)
             self._follow(key, given, case)
-            return Plan(self.name, recording, sources, self.numerics)
+            plan = Plan(self.name, recording, sources, self.numerics)
+            return Path(splits.parts, plan, splits.done)
         compute([outside])
         return self._record(case, given)
 
@@ -250,22 +359,13 @@ class Jitted:
             kept = [t for r in lent if (t := r()) is not None and id(t) not in known]
             refuse_kept_arguments(self.name, kept)
 
-    def _warn_if_many(self, key: Any) -> None:
+    def _warn_if_many(self, case: Case) -> None:
         many = len(set(map(id, self.cases.values())))
         if many == SIGNATURE_WARNING + 1:
+            changes = "; ".join(case.told.changes) if case.told is not None else ""
             warnings.warn(
-                f"[{self.name}] given {many} signatures, the last with {key[0]!r:.200}, "
+                f"[{self.name}] given {many} signatures, the last because {changes}, "
                 "expected a few, try passing tensors, or numbers that reach no shape",
                 RuntimeWarning,
                 stacklevel=3,
             )
-
-
-@final
-class _Case:
-    """One signature: its recordings, more than one where gradients are full or empty by turns."""
-
-    __slots__ = ("plans",)
-
-    def __init__(self) -> None:
-        self.plans: list[Plan] = []

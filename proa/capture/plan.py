@@ -10,7 +10,7 @@ import numpy as np
 
 from proa import tree
 from proa.capture.arguments import Arguments
-from proa.capture.trace import Recording, refuse_lost_hooks
+from proa.capture.trace import Cut, Recording, refuse_lost_hooks
 from proa.compile.find import default_device
 from proa.errors import JitError, Overwritten, message
 from proa.graph.entry import intern_entry
@@ -31,20 +31,23 @@ class Plan:
         "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
         "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
-        "assigned", "is_partial",
+        "assigned", "is_partial", "from_parts", "carried", "calls", "donated",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, recording: Recording, sources: dict[Value, int], numerics: str
+        self, name: str, recording: Recording | Cut, sources: dict[Value, int], numerics: str
     ) -> None:  # fmt: skip
         self.name = name
         self.confirmed = False
+        self.calls = 0
+        self.donated = 0
         work, capture = recording.work, recording.capture
         self.key = work.key
         self._bind_inputs(recording, sources)
         self._bind_outputs(recording, sources)
         device = _device_of([v.buffer for v in work.leaves])
-        self.plan = find_plan(work, device, numerics) if recording.outputs else None
+        own = frozenset([i for i, h, _ in self.from_handles if id(h) in self.assigned])
+        self.plan = find_plan(work, device, numerics, own) if recording.outputs else None
         self.wants_grad = any(
             type(t) is Tensor
             and t.value.spec.grad
@@ -62,10 +65,11 @@ class Plan:
         self.handles = {id(h) for _, h, _ in self.from_handles}
         self.handles |= {id(t) for t, *_ in self.writes if not isinstance(t, int)}
 
-    def _bind_inputs(self, recording: Recording, sources: dict[Value, int]) -> None:
+    def _bind_inputs(self, recording: Recording | Cut, sources: dict[Value, int]) -> None:
         self.from_args: list[tuple[int, int]] = []
         self.from_handles: list[tuple[int, Tensor, Spec]] = []
         self.from_numbers: list[tuple[int, Any, Value]] = []
+        self.from_parts: list[tuple[int, tuple[int, int]]] = []
         self.constants: list[tuple[int, Any]] = []
         capture, leaves = recording.capture, recording.work.leaves
         self.width = len(leaves)
@@ -74,6 +78,8 @@ class Plan:
             v = capture.source(leaf)
             if v in sources:
                 self.from_args.append((i, sources[v]))
+            elif v in capture.computed:
+                self.from_parts.append((i, capture.computed[v]))
             elif v in capture.readers and (h := capture.readers[v]()) is not None:
                 self.from_handles.append((i, h, v.spec))
             elif type(v.buffer) in SCALAR_TYPES:
@@ -83,9 +89,10 @@ class Plan:
         for i, b in [*[n[:2] for n in self.from_numbers], *self.constants]:
             self.fixed[i] = b
 
-    def _bind_outputs(self, recording: Recording, sources: dict[Value, int]) -> None:
+    def _bind_outputs(self, recording: Recording | Cut, sources: dict[Value, int]) -> None:
         slot = {(v.node, v.index): i for i, v in enumerate(recording.outputs)}
         capture = recording.capture
+        self.carried: list[tuple[tuple[int, int], Spec]] = []  # results of parts before, as ours
 
         def place(v: Value) -> tuple[str, Any]:
             if v.buffer is None and v.node is not None:
@@ -93,6 +100,9 @@ class Plan:
             source = capture.source(v)
             if source in sources:
                 return "arg", sources[source]
+            if source in capture.computed:
+                self.carried.append((capture.computed[source], source.spec.plain))
+                return "slot", len(slot) + len(self.carried) - 1
             h = capture.readers.get(source)
             return ("handle", h()) if h is not None and h() is not None else ("value", source)
 
@@ -139,6 +149,29 @@ class Plan:
                 return False
         return True
 
+    def lapsed(self) -> str:
+        """Why it does not hold, in words."""
+        for leaf, before, _ in self.fills:
+            if leaf.full is not before:
+                was, now = ("full", "empty") if before else ("empty", "full")
+                of = leaf.grad.value.spec if leaf.grad is not None else "a tensor"
+                return f"the gradient of {of} was {was} and is {now}"
+        for _, h, of in self.from_handles:
+            if h.value.spec is not of:
+                return f"a tensor that the function reaches was {of} and is {h.value.spec}"
+        return ""
+
+    def origins(self, number: int) -> list[tuple[Any, ...]]:
+        """Where each input comes from; `number` tells constants of several parts apart."""
+        found: list[tuple[Any, ...]] = [("constant", number, i) for i in range(self.width)]
+        for i, a in self.from_args:
+            found[i] = "arg", a
+        for i, h, _ in self.from_handles:
+            found[i] = "handle", id(h)
+        for i, at in self.from_parts:
+            found[i] = ("part", *at)
+        return found
+
     def fits(self, given: Arguments) -> bool:
         """Whether traced ints are where the recording may use them, no argument is also state of
         the function where one of the two is written, and a derivative would be right."""
@@ -148,12 +181,6 @@ class Plan:
             if not low <= given.leaves[i] <= high:
                 return False
         return not self.writes or self.handles.isdisjoint(given.plain_ids())
-
-    def same_case(self, other: Plan) -> bool:
-        mine = [(id(leaf), before) for leaf, before, _ in self.fills]
-        theirs = [(id(leaf), before) for leaf, before, _ in other.fills]
-        specs = [of for _, _, of in self.from_handles]
-        return mine == theirs and specs == [of for _, _, of in other.from_handles]
 
     def compare(self, other: Plan) -> None:
         """The second recording must be the first again; else the first difference is named."""
@@ -170,8 +197,9 @@ class Plan:
             raise JitError(
                 message(self.name, self._difference(other), "the same operations in each call")
             )
-        if [x[0] for x in self.from_numbers] != [x[0] for x in other.from_numbers]:
-            raise JitError(message(self.name, "other inputs in two calls", "the same inputs"))
+        if self._bindings() != other._bindings():
+            given = "the same operations on other arguments or for other results in two calls"
+            raise JitError(message(self.name, given, "the same in each call"))
         for (_, a, _), (_, b, _) in zip(self.from_handles, other.from_handles, strict=True):
             if a is not b:
                 given = f"another tensor {b.value.spec} in each call"
@@ -191,6 +219,14 @@ class Plan:
                 given = f"the result {a!r:.60} then {b!r:.60}"
                 raise JitError(message(self.name, given, "results that do not change", "a tensor"))
 
+    def _bindings(self) -> tuple[Any, ...]:
+        """Where inputs come from and results go to, without what is compared by itself."""
+        results = [(kind, at if kind in ("slot", "arg") else None) for kind, at, _ in self.results]
+        writes = [(t if isinstance(t, int) else id(t), kind) for t, kind, *_ in self.writes]
+        numbers, constants = ([x[0] for x in row] for row in (self.from_numbers, self.constants))
+        handles = len(self.from_handles)
+        return self.from_args, self.from_parts, numbers, constants, handles, results, writes
+
     def _difference(self, other: Plan) -> str:
         mine, theirs = self.plan, other.plan
         a = mine.graph.steps if mine is not None else ()
@@ -204,32 +240,51 @@ class Plan:
 
     # Replaying.
 
-    def replay(self, given: Arguments) -> Any:
+    def replay(self, given: Arguments, done: Sequence[list[Any]] = ()) -> Any:
+        """`done` holds the results of the parts before, if tests have split the recording."""
+        self.calls += 1
         try:
-            return self._replay(given)
+            return self._replay(given, done)
         except Overwritten as error:
-            return again(error, self._replay, given)
+            return again(error, self._replay, given, done)
 
-    def _replay(self, given: Arguments) -> Any:
+    def results_of(self, given: Arguments, done: Sequence[list[Any]]) -> list[Any]:
+        """What a part of a recording computes. Nothing is donated: the call is not over."""
+        if self.plan is None:
+            return []
+        try:
+            return self.plan(self._buffers(given, done))
+        except Overwritten as error:
+            return again(error, self.results_of, given, done)  # type: ignore[no-any-return]
+
+    def _buffers(self, given: Arguments, done: Sequence[list[Any]]) -> list[Any]:
         buffers = self.fixed.copy()
         for i, a in self.from_args:
             buffers[i] = given.buffer(a)
         for i, h, _ in self.from_handles:
             buffers[i] = h.value.buffer
+        for i, (part, slot) in self.from_parts:
+            buffers[i] = done[part][slot]
         if None in buffers:
             compute(self._waiting(given))
-            return self._replay(given)
+            return self._buffers(given, done)
+        return buffers
+
+    def _replay(self, given: Arguments, done: Sequence[list[Any]]) -> Any:
+        buffers = self._buffers(given, done)
         if self.wants_grad and not thread.state.mode & NO_GRAD:
             return self._record_call(given, buffers)
         if self.plan is None:
-            return self._finish_computed(given, [])
+            return self._finish_computed(given, [], done)
         if not self.plan.overwrites or self.slow_writes:
-            return self._finish_computed(given, self.plan(buffers))
+            return self._finish_computed(given, self.plan(buffers), done)
         last = self._last_reads(buffers)
+        self.donated = 0
         if not last:
-            return self._finish_computed(given, self.plan(buffers))
-        with donated(buffers, last):
-            result = self._finish_computed(given, self.plan(buffers))
+            return self._finish_computed(given, self.plan(buffers), done)
+        with donated(buffers, last) as donation:
+            result = self._finish_computed(given, self.plan(buffers), done)
+            self.donated = self.plan.note(donation)
             for i, h in last.items():  # another thread may have found the old one meanwhile
                 buffers[i].follow(h.value.buffer)
             return result
@@ -244,7 +299,8 @@ class Plan:
         }  # fmt: skip
 
     def _out_specs(self) -> Sequence[Spec]:
-        return self.plan.graph.output_specs() if self.plan is not None else ()
+        own = self.plan.graph.output_specs() if self.plan is not None else ()
+        return [*own, *[of for _, of in self.carried]]
 
     def _waiting(self, given: Arguments) -> list[Value]:
         values = [
@@ -270,8 +326,12 @@ class Plan:
         outs = thread.state.emit(entry, tuple(inputs))
         return self._finish(given, [t.value for t in outs])
 
-    def _finish_computed(self, given: Arguments, found: list[Any]) -> Any:
+    def _finish_computed(
+        self, given: Arguments, found: list[Any], done: Sequence[list[Any]]
+    ) -> Any:  # fmt: skip
         """The hot path of `_finish`: state that the program wrote, results that it computed."""
+        for (part, slot), _ in self.carried:
+            found.append(done[part][slot])
         if self.slow_writes:
             specs = self._out_specs()
             values = [Value(None, 0, s, b) for s, b in zip(specs, found, strict=True)]

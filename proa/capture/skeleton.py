@@ -73,6 +73,11 @@ def roots(function: Any) -> list[Any]:
 # What code names.
 
 
+def global_names(code: CodeType) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The globals that a function and the functions inside it name, and all words in them."""
+    return _names(code)[:2]
+
+
 def _names(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]:
     """Of a function and the functions inside it: global names, all names, imported modules."""
     found = _NAMES.get(code)
@@ -99,7 +104,7 @@ def _names(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, 
 _NAMES: Final[dict[CodeType, tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]]] = {}
 
 
-def _foreign(name: Any) -> bool:
+def foreign(name: Any) -> bool:
     """Whether a module, by its name, is the library's, NumPy's, Python's own or installed."""
     if type(name) is not str:
         return False
@@ -216,7 +221,7 @@ class Walk:
             self._class(o)
         elif issubclass(kind, ModuleType):
             self._identity(o)
-            if not _foreign(o.__name__):
+            if not foreign(o.__name__):
                 self.modules[id(o)] = o
         elif issubclass(kind, Enum):
             self.parts.append((kind, o.name))
@@ -242,7 +247,7 @@ class Walk:
 
     def _function(self, o: Any) -> None:
         cells, defaults, named = o.__closure__ or (), o.__defaults__ or (), o.__kwdefaults__ or {}
-        if _foreign(o.__module__):
+        if foreign(o.__module__):
             self._identity(o)
             if cells:  # a wrapper: what it holds may be the user's
                 self._push(*cells, *defaults, *named.values())
@@ -276,11 +281,11 @@ class Walk:
 
     def _class(self, o: Any) -> None:
         self._identity(o)
-        if _foreign(o.__module__) or issubclass(o, Enum):
+        if foreign(o.__module__) or issubclass(o, Enum):
             return
-        bases = [b for b in o.__mro__[:-1] if _foreign(b.__module__)]
+        bases = [b for b in o.__mro__[:-1] if foreign(b.__module__)]
         for of in o.__mro__:
-            if _foreign(of.__module__) or (of is not o and id(of) in self.seen):
+            if foreign(of.__module__) or (of is not o and id(of) in self.seen):
                 continue
             if of is not o:
                 self.seen[id(of)] = len(self.seen)
@@ -305,7 +310,7 @@ class Walk:
         fields = o.jit_fields()
         self.parts.append((kind, len(fields)))
         own: list[Any] = []
-        if not _foreign(kind.__module__):
+        if not foreign(kind.__module__):
             own.append(kind)
             space = getattr(o, "__dict__", {})
             if "_parameters" not in space:
@@ -347,7 +352,7 @@ class Walk:
             getter = attrgetter("function", "forward", "backward")
             inner = getter(o)
             self.fields.append((o, getter, inner))
-        elif _foreign(kind.__module__) and callable(o):
+        elif foreign(kind.__module__) and callable(o):
             space = getattr(o, "__dict__", None) or {}
             if "__wrapped__" not in space:
                 return False
@@ -362,7 +367,7 @@ class Walk:
     def _plain(self, o: Any, kind: type) -> None:
         """Containers, numbers of the user's own types, plain objects."""
         parts: list[Any] = []
-        foreign = _foreign(kind.__module__)
+        is_foreign = foreign(kind.__module__)
         if issubclass(kind, dict):
             self._dict(o, kind)
             base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
@@ -385,12 +390,12 @@ class Walk:
         elif issubclass(kind, _SCALARS):
             base = next(b for b in _SCALARS if issubclass(kind, b))
             self.parts.append(base.__repr__(o))
-        elif foreign and not _open(kind):
+        elif is_foreign and not _open(kind):
             self._identity(o)
             return
         else:
             self.parts.append(id(o))
-            if any(_foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
+            if any(foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
                 self.alive.append(o)
         self.parts.append(kind)
         space = _dict_of(o) if kind.__dictoffset__ else None
@@ -398,7 +403,7 @@ class Walk:
             self.records.append(o)
             self._dict(space, dict)
             parts += [*space, *space.values()]
-        if not foreign:
+        if not is_foreign:
             parts.append(kind)
             parts += self._slots_of(o, kind)
         self._push(*parts)
@@ -410,7 +415,7 @@ class Walk:
     def _slots_of(self, o: Any, kind: type) -> list[Any]:
         found: list[Any] = []
         for of in kind.__mro__:
-            if not _foreign(of.__module__):
+            if not foreign(of.__module__):
                 for name, slot in vars(of).items():
                     if type(slot) is MemberDescriptorType:
                         self.slots.append((slot, o))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from types import CellType, FrameType
 from typing import Any, final
 from weakref import ref
@@ -59,10 +60,16 @@ class Capture:
         "bounds",
         "start",
         "settled",
+        "splits",
+        "computed",
+        "kept",
     )
 
-    def __init__(self, name: str, settled: bool = False) -> None:
+    def __init__(self, name: str, settled: bool = False, splits: Any = None) -> None:
         self.name = name
+        self.splits = splits
+        self.computed: dict[Value, tuple[int, int]] = {}  # by a part: its number, which result
+        self.kept: list[ref[Any]] = []  # handles on what parts were to compute
         self.start = next_serial()
         self.settled = settled
         self.bounds: list[tuple[Value, int, int]] = []
@@ -84,7 +91,7 @@ class Capture:
                     raise PendingOutside(v)
                 self.readers.setdefault(v, ref(handle))
             return
-        if v in self.readers or v in self.inside:
+        if v in self.readers or v in self.inside or self.source(v) in self.computed:
             return
         written = self.before.get(id(handle))
         if written is None or written[1] is v:  # else it holds what the recording put there
@@ -112,6 +119,8 @@ class Capture:
 
     def wrote(self, handle: Tensor) -> None:
         v = handle.value
+        if self.source(v) in self.computed:
+            return
         if (v.buffer is not None or self.is_outside(v)) and v not in self.inside:
             self.before.setdefault(id(handle), (ref(handle), v))
 
@@ -148,11 +157,18 @@ class Capture:
     def born(self, handle: Tensor) -> None:
         self.inside.add(handle.value)
 
+    def truth(self, handle: Tensor) -> bool:
+        """A test of a tensor: where a recording can be split, it is split there."""
+        if self.splits is None:
+            self.refuse(handle, "bool")
+        self.needs_number(handle)
+        return self.splits.truth(self, handle)  # type: ignore[no-any-return]
+
     def refuse(self, handle: Tensor, what: str) -> None:
         """A read while recording: of a number argument it makes the argument static."""
         self.needs_number(handle)
         hint = {
-            "bool": "pa.where(condition, a, b), or splitting the function there",
+            "bool": "pa.where(condition, a, b) or pa.cond",
             "format": "pa.print, or returning the value",
         }.get(what, "returning the value, or splitting the function there")
         where = line_of(caller(3))
@@ -196,6 +212,7 @@ class Recording:
         self.result, self.structure = tree.flatten((result, capture.printed))
         self.writes = [(t, t.value) for t, _ in capture.written()]
         self.fills = [(leaf, before, leaf.full) for leaf, before in capture.fills.items()]
+        state.handles = [*capture.kept, *state.handles]
         _refuse_escapes(capture, self.result, [t for t, _ in self.writes], state)
         values = [t.value for t in self.result if type(t) is Tensor]
         values += [v for _, v in self.writes]
@@ -224,15 +241,35 @@ class Recording:
         return graph_of(self.work, [role_of(v) for v in self.work.leaves])
 
 
+@final
+class Cut:
+    """What was recorded up to a test, bound like a recording that has no results of its own."""
+
+    __slots__ = ("capture", "work", "outputs", "result", "structure", "writes", "fills")
+
+    def __init__(self, capture: Capture, work: Pending, outputs: list[Value]) -> None:
+        self.capture = capture
+        self.work = work
+        self.outputs = outputs
+        self.result, self.structure = tree.flatten(())
+        self.writes: list[tuple[Tensor, Value]] = []
+        self.fills = [(leaf, before, before) for leaf, before in capture.fills.items()]
+
+    def leaves_tape(self) -> bool:
+        return False
+
+
 def record(
-    name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False
-) -> Recording:
+    name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False,
+    splits: Any = None,
+) -> Recording:  # fmt: skip
     """Runs `function` apart from the thread's queue; handles are as before when it returns.
 
     With `settled` everything from outside must have been computed, or `PendingOutside` is raised.
+    With `splits` a test of a tensor computes what is recorded so far, and goes on from there.
     """
     outer = thread.state
-    capture = Capture(name, settled)
+    capture = Capture(name, settled, splits)
     capture.numbers.update(numbers)
     state = State(outer.mode | CAPTURE, capture, outer)
     try:
@@ -248,18 +285,29 @@ def _refuse_escapes(
     """A new tensor that somebody holds, and that is no result, could not be replayed."""
     known = {id(t) for t in result if type(t) is Tensor} | {id(t) for t in written}
     known |= {id(leaf.grad) for leaf in capture.fills}
-    waiting = state.handles
-    escaped = [t for t in live_handles(state) if id(t) not in known and t.value.node is not None]
-    if not escaped:
+
+    def escaped() -> list[Tensor]:
+        new = [t for t in live_handles(state) if id(t) not in known]
+        new = [t for t in new if t.value.node is not None or t.value in capture.computed]
+        return new + [t for t in _copies(capture) if id(t) not in known]
+
+    if not escaped():
         return
-    del escaped
     gc.collect()
-    state.handles = waiting
-    escaped = [t for t in live_handles(state) if id(t) not in known and t.value.node is not None]
-    if escaped:
-        node: Node = escaped[0].value.node
-        holder = _holder(escaped[0], [escaped, state])
-        refuse_escape(capture.name, f"{holder} with a new tensor made at {line_of(node.where)}")
+    found = escaped()
+    if found:
+        node = found[0].value.node
+        made = f" made at {line_of(node.where)}" if node is not None else ""
+        refuse_escape(capture.name, f"{_holder(found[0], [found, state])} with a new tensor{made}")
+
+
+def _copies(capture: Capture) -> list[Tensor]:
+    """Handles on copies of what was computed at a test: nobody was told of them."""
+    found: list[Tensor] = []
+    for made in [v for v in capture.origin if capture.source(v) in capture.computed]:
+        if getrefcount(made) > 4:  # the key, two lists, the argument
+            found += [t for t in gc.get_referrers(made) if type(t) is Tensor and t.value is made]
+    return found
 
 
 def refuse_escape(name: str, given: str) -> None:
@@ -305,7 +353,7 @@ def _names_of(space: dict[Any, Any], tensor: Tensor) -> list[Any]:
     return found
 
 
-def refuse_lost_hooks(recording: Recording) -> None:
+def refuse_lost_hooks(recording: Recording | Cut) -> None:
     """A gradient hook inside, of a gradient that is computed outside: no replay would run it."""
     stack = [t.value for t in recording.result if type(t) is Tensor and t.value.spec.grad]
     seen: set[Value] = set()

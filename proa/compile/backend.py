@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from threading import RLock, get_ident
 from typing import Any, NamedTuple, Protocol, final
 
+from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
 
@@ -50,18 +51,31 @@ class Buffer(Protocol):
 @final
 class Donation:
     """What one thread gives to one dispatch. Only that thread may take it: another may meet the
-    same buffers meanwhile, with a use for their memory of its own."""
+    same buffers meanwhile, with a use for their memory of its own. `taken` counts buffers whose
+    memory results have."""
 
-    __slots__ = ("lock", "thread", "late")
+    __slots__ = ("lock", "thread", "late", "taken")
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.late: BaseException | None = None  # raised when handles are assigned
+        self.taken = 0
         self.thread = get_ident()
 
     @property
     def is_mine(self) -> bool:
         return self.thread == get_ident()
+
+
+def lost(spec: Spec, by: Any) -> Overwritten:
+    """What reading a buffer raises that a step wrote over before it was interrupted; `by` is its
+    donation while the step goes on."""
+    error = Overwritten(message(
+        "read", f"{spec} that a step wrote over before it was interrupted",
+        "a value that is there", "loading the last checkpoint",
+    ))  # fmt: skip
+    error.busy = by if type(by) is Donation else Donation()
+    return error
 
 
 class Executable(Protocol):
@@ -85,7 +99,9 @@ class Backend(Protocol):
     """A kind of device.
 
     A compiler that can show its work has two things more: `passes`, the names of its passes in
-    order, and `shown(name, program)`, the text of what one gives. One for which operations cost
+    order, and `shown(name, program)`, the text of what one gives. One that must know before it
+    compiles which inputs may be donated has `donates` set, and finds them in `Program.donated`: it
+    copies those that are not, when it is called. One for which operations cost
     nothing inside of what reads them has `folds(entry)`. One that
     compiles many Programs sooner together than one by one has `compile_all(programs)`.
     """

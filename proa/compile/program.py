@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import final
 
 from proa.compile.backend import Device
+from proa.graph.entry import Entry
 from proa.graph.graph import Graph
+from proa.ops.control import graphs_of, is_control
 
 
 @final
@@ -37,3 +39,20 @@ class Program:
             frees.append(tuple(mine))
             seen.update(mine)
         return frees[::-1]
+
+    def peak_bytes(self) -> int:
+        """The largest sum of live results, constants and inputs not counted."""
+        specs = self.graph.slot_specs()
+        live = peak = 0
+        inputs = self.graph.first_step_slot
+        for step, frees in zip(self.graph.steps, self.last_uses(), strict=True):
+            live += sum(s.nbytes for s in step.entry.outs)
+            peak = max(peak, live + self._inside(step.entry))
+            live -= sum(specs[s].nbytes for s in frees if s >= inputs)
+        return peak
+
+    def _inside(self, entry: Entry) -> int:
+        """The same of one round of control flow: the graph that needs most, and its results."""
+        if not is_control(entry):
+            return 0
+        return max([Program(g, self.device).peak_bytes() for g in graphs_of(entry)])

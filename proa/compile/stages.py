@@ -44,7 +44,8 @@ def stages(numerics: str) -> list[tuple[str, Stage]]:
 
 
 def lower(
-    graph: Graph, backend: Backend, device: Device, numerics: str = "strict"
+    graph: Graph, backend: Backend, device: Device, numerics: str = "strict",
+    donated: frozenset[int] = frozenset(),
 ) -> Program:  # fmt: skip
     """All passes in order; each is verified under test and printed when asked for."""
     for name, stage in stages(numerics):
@@ -54,7 +55,7 @@ def lower(
         if name in config.show:
             print(f"# {name}\n{show(graph)}")
     _refuse_unclaimed(graph, backend)
-    return Program(graph, device, numerics=numerics)
+    return Program(graph, device, donated, numerics)
 
 
 def passes(backend: Backend, numerics: str = "strict") -> list[str]:

@@ -22,13 +22,15 @@ MOST_FOLDED: Final = 8  # steps inside of another
 class Counts:
     """What was done since the process began; tests compare differences."""
 
-    __slots__ = ("dispatches", "single_operations", "programs_compiled", "contractions")
+    __slots__ = ("dispatches", "single_operations", "programs_compiled", "contractions",
+                 "donated")  # fmt: skip
 
     def __init__(self) -> None:
         self.dispatches = 0
         self.single_operations = 0
         self.programs_compiled = 0
         self.contractions = 0
+        self.donated = 0
 
 
 counts = Counts()

@@ -28,6 +28,9 @@ def show(graph: Graph, name: str = "graph") -> str:
     return text
 
 
+Graph.__str__ = show  # type: ignore[assignment, method-assign]  # what `print` shows
+
+
 def _function(graph: Graph, name: str, subs: dict[Graph, str]) -> str:
     before: list[str] = []
     for step in graph.steps:

@@ -8,7 +8,7 @@ from typing import Any
 from weakref import ref
 
 from proa.compile.backend import Device
-from proa.compile.find import default_device
+from proa.compile.find import backend, default_device
 from proa.compile.memory import free_bytes
 from proa.config import config
 from proa.errors import DeviceError, JitError, Overwritten, message
@@ -79,8 +79,13 @@ def _compute(wanted: Sequence[Value]) -> None:
         # interruption all of it waits as before.)
         state.handles, state.spent = [], []
         raise
-    spent = state.spent
-    state.handles, state.spent = [], []
+    state.handles = []
+    forget_spent(state)
+
+
+def forget_spent(state: State) -> None:
+    """What a backward pass has consumed holds nothing any more."""
+    spent, state.spent = state.spent, []
     for node in spent:
         node.inputs = ()
         node.saved = ()
@@ -113,12 +118,7 @@ def _split_by_device(values: list[Value], home: Device) -> list[tuple[Device, li
 def _dispatch(values: list[Value], home: Device) -> None:
     """Computes values and, where a backward pass may follow, what it would have to repeat."""
     asked = values
-    residuals = _residuals(values)
-    extra: list[Value] = []
-    if residuals is not None:
-        values = [*values, *residuals]
-        saved = [n for n in reach(values) if n.entry.primitive is saving and not n.saved]
-        extra = [Value(n, i, s) for n in saved for i, s in _extra(n)]
+    values, extra, is_taped = with_residuals(values)
     work = pending([*values, *extra])
     given = [leaf.buffer for leaf in work.leaves]
     devices = _devices(given)
@@ -128,14 +128,26 @@ def _dispatch(values: list[Value], home: Device) -> None:
         return
     plan = find_plan(work, devices[0] if devices else home)
     last: Sequence[int] = ()
-    if residuals is None and plan.overwrites:
+    if not is_taped and plan.overwrites:
         nodes = [*work.nodes, *thread.state.spent]
         last = last_reads(work.leaves, given, plan.overwrites, nodes)
     if not last:
-        _attach(values, extra, work, plan(given))
+        attach(values, extra, work, plan(given))
         return
-    with donated(given, last):
-        _attach(values, extra, work, plan(given))
+    with donated(given, last) as donation:
+        attach(values, extra, work, plan(given))
+        plan.note(donation)
+
+
+def with_residuals(values: list[Value]) -> tuple[list[Value], list[Value], bool]:
+    """Values, and where a backward pass may follow also what it would have to repeat; what
+    composites on its tape save for it; whether there is such a tape."""
+    residuals = _residuals(values)
+    if residuals is None:
+        return values, [], False
+    values = [*values, *residuals]
+    saved = [n for n in reach(values) if n.entry.primitive is saving and not n.saved]
+    return values, [Value(n, i, s) for n in saved for i, s in _extra(n)], True
 
 
 def _devices(buffers: Sequence[Any]) -> list[Device]:
@@ -148,15 +160,21 @@ def _devices(buffers: Sequence[Any]) -> list[Device]:
     return found
 
 
-def find_plan(work: Pending, device: Device, numerics: str = "strict") -> Plan:
-    """The plan of this structure on this device; made if it is new."""
-    key = (device, numerics, *work.key)
+def find_plan(
+    work: Pending, device: Device, numerics: str = "strict",
+    donated: frozenset[int] = frozenset(),
+) -> Plan:  # fmt: skip
+    """The plan of this structure on this device; made if it is new. `donated` inputs may be given
+    away in each run: it is part of the structure where a backend must know it before."""
+    if donated and not getattr(backend(device.backend), "donates", False):
+        donated = frozenset()
+    key = (device, numerics, donated, *work.key) if donated else (device, numerics, *work.key)
     plan = cache.find(key)
     if plan is None:
         check_there(work)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
         graph = graph_of(work, [role_of(v) for v in work.leaves])
-        plan = cache.add(key, Plan(graph, device, reason, where, numerics))
+        plan = cache.add(key, Plan(graph, device, reason, where, numerics, donated))
     return plan
 
 
@@ -199,7 +217,7 @@ def _stops(value: Value) -> bool:
     return value.leaf is not None and value.leaf.stops
 
 
-def _attach(
+def attach(
     values: Sequence[Value], extra: Sequence[Value], work: Pending, buffers: Sequence[Any]
 ) -> None:
     """Gives computed values their buffers; what no derivative needs any more is let go."""

@@ -27,7 +27,7 @@ _open: Final[set[Donation]] = set()  # those whose dispatch is under way
 
 
 @contextmanager
-def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
+def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[Donation]:
     """Inside the block these buffers may be overwritten."""
     chosen, donation = [buffers[i] for i in which], Donation()
     with donation.lock:
@@ -35,7 +35,7 @@ def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[None]:
         for b in chosen:
             b.donated = donation
         try:
-            yield
+            yield donation
         finally:
             for b in chosen:
                 b.donated = None

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any, Final, final
 
-from proa.compile.backend import Device
+from proa.compile.backend import Device, Donation
 from proa.compile.find import backend
 from proa.compile.program import Program
 from proa.compile.stages import lower, shown
@@ -23,20 +23,22 @@ class Plan:
     """One structure: its recorded graph, the program after all passes, what runs it now."""
 
     __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number",
-                 "contractions")  # fmt: skip
+                 "contractions", "donated")  # fmt: skip
 
     def __init__(
-        self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict"
+        self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict",
+        donated: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
         self.graph = graph
         chip = backend(device.backend)
-        self.program: Program = timed("compile", lower, graph, chip, device, numerics)
+        self.program: Program = timed("compile", lower, graph, chip, device, numerics, donated)
         self.run: Any = None
         self.sights = 0
         self.whole = False
         self.reason = reason
         self.where = where
         self.number = 0
+        self.donated = 0
         families = [s.entry.primitive.family.name for s in self.program.graph.steps]
         self.contractions = families.count("contraction") + families.count("window")
 
@@ -57,6 +59,22 @@ class Plan:
     def overwrites(self) -> frozenset[int]:
         """Inputs in whose memory results can lie, if they are donated."""
         found: frozenset[int] = getattr(self.run, "overwrites", frozenset())
+        return found
+
+    def note(self, donation: Donation) -> int:
+        """Counts the inputs whose memory a run gave to results."""
+        counts.donated += donation.taken
+        self.donated = donation.taken
+        return donation.taken
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What is known of it: operations, the peak of live results, the device, inputs whose
+        memory the last run gave to results; kernels, once there are any."""
+        found = dict(self.run.report) if self.whole else {}
+        found.setdefault("peak_bytes", self.program.peak_bytes())
+        found["operations"] = len(self.program.graph.steps)
+        found["device"], found["donated"] = str(self.program.device), self.donated
         return found
 
     def shown(self, name: str) -> str:
@@ -156,6 +174,7 @@ def programs() -> list[dict[str, Any]]:
     """One row for each program: number, operations, sights, tier, reason, line."""
     rows = []
     for plan in list(cache.plans.values()):
+        report = plan.report
         rows.append(
             {
                 "number": plan.number,
@@ -164,6 +183,9 @@ def programs() -> list[dict[str, Any]]:
                 "outputs": len(plan.graph.outputs),
                 "sights": plan.sights,
                 "compiled": plan.whole,
+                "kernels": report.get("kernels"),
+                "peak_bytes": report["peak_bytes"],
+                "donated": plan.donated,
                 "device": str(plan.program.device),
                 "numerics": plan.program.numerics,
                 "reason": plan.reason,

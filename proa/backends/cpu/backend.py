@@ -15,9 +15,9 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import LARGE, Piece, address_of, allocate
 from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
-from proa.compile.backend import API, Device, Donation
+from proa.compile.backend import API, Device, lost
 from proa.compile.program import Program
-from proa.errors import Overwritten, message
+from proa.errors import Overwritten
 from proa.graph.entry import Entry
 from proa.graph.spec import Spec
 from proa.ops.control import is_control
@@ -72,6 +72,7 @@ class CpuBuffer:
         array, copy, address = self.array, self.copy, self.address
         self.array, self.address, self.copy = None, donation, None
         if array is not None and not self.exported and getrefcount(array) == 2 and _owns(array):
+            donation.taken += 1
             return array
         self.array, self.address, self.copy = array, address, copy
         return None
@@ -87,13 +88,7 @@ class CpuBuffer:
 
     def lost(self) -> Overwritten:
         """What reading it raises after that."""
-        error = Overwritten(message(
-            "read", f"{self.spec} that a step wrote over before it was interrupted",
-            "a value that is there", "loading the last checkpoint",
-        ))  # fmt: skip
-        where: Any = self.address  # a number if the step is done by now
-        error.busy = where if type(where) is Donation else Donation()
-        return error
+        return lost(self.spec, self.address)  # a number if the step is done by now
 
     @property
     def nbytes(self) -> int:

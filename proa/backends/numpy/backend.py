@@ -12,7 +12,7 @@ import numpy as np
 from proa.backends.numpy.kernels import TABLE, solid
 from proa.backends.rounds import Rows, rounds
 from proa.backends.table import TableExecutable
-from proa.compile.backend import API, Device
+from proa.compile.backend import API, Device, Donation
 from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import OutOfMemory, message
@@ -28,9 +28,10 @@ SMALL = 1 << 22
 
 @final
 class NumpyBuffer:
-    """A read-only array. `exported` says that somebody outside shares its memory."""
+    """A read-only array. `exported` says that somebody outside shares its memory; while `donated`
+    is set nobody will read it after the program that runs."""
 
-    __slots__ = ("array", "spec", "exported")
+    __slots__ = ("array", "spec", "exported", "donated")
 
     device = DEVICE
 
@@ -38,6 +39,10 @@ class NumpyBuffer:
         self.array = array
         self.spec = spec
         self.exported = False
+        self.donated: Donation | None = None
+
+    def follow(self, other: NumpyBuffer) -> None:
+        """Nothing was written over: the old value is there until its buffer goes."""
 
     @property
     def nbytes(self) -> int:
@@ -66,7 +71,7 @@ class NumpyBackend:
         return entry.primitive.meaning is not None or is_control(entry)
 
     def compile(self, program: Program) -> TableExecutable:
-        return TableExecutable(program, kernel, load, store, guard, quiet)
+        return TableExecutable(program, kernel, load, store, guard, quiet, donates=True)
 
     def put(self, array: Any, spec: Spec, device: Device) -> NumpyBuffer:
         return NumpyBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)

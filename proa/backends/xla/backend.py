@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any, Final, NoReturn, final
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from proa.backends.xla import control, elementwise, structure
-from proa.compile.backend import API, Device
+from proa.compile.backend import API, Device, Donation, lost
 from proa.compile.memory import free_bytes
 from proa.compile.program import Program
 from proa.errors import ExecutionError, OutOfMemory, message
@@ -52,14 +54,46 @@ EMITTERS: Final = {**elementwise.TABLE, **structure.TABLE, **control.table(walk)
 
 @final
 class XlaBuffer:
-    """An array on a device, perhaps still being computed; `step` is what computes it. An exported
-    one may be donated: jax copies where somebody outside shares the memory."""
+    """An array on a device, perhaps still being computed; `step` is what computes it. While
+    `donated` is set a program may take its memory; `taker` is the donation by which one did."""
 
-    __slots__ = ("array", "spec", "device", "step", "exported")
+    __slots__ = ("array", "spec", "device", "step", "exported", "donated", "taker")
 
     def __init__(self, array: Any, spec: Spec, device: Device, step: Step | None = None) -> None:
         self.array, self.spec, self.device, self.step = array, spec, device, step
         self.exported = False
+        self.donated: Donation | None = None
+        self.taker: Donation | None = None
+
+    def there(self) -> Any:
+        """The array, if no program has taken its memory."""
+        array = self.array  # once: another thread may take it
+        if array is None or array.is_deleted():
+            raise lost(self.spec, self.taker)
+        return array
+
+    def take(self) -> Any:
+        """The array, for a program that may write over it; None if it is not donated by this
+        thread, or somebody else can read it. It is taken first and counted then, as on `cpu`."""
+        donation = self.donated
+        if donation is None or not donation.is_mine or self.exported:
+            return None
+        array, self.array, self.taker = self.array, None, donation
+        if array is not None and not self.exported and getrefcount(array) == 2:
+            donation.taken += 1
+            return array
+        self.array = array
+        return None
+
+    def put_back(self, array: Any) -> None:
+        """What was taken, if it was not written over."""
+        if not array.is_deleted():
+            self.array = array
+
+    def follow(self, other: XlaBuffer) -> None:
+        """If its memory was taken, it is from now on another name for the one that came after."""
+        if self.array is None:
+            self.array, self.step = other.array, other.step
 
     @property
     def nbytes(self) -> int:
@@ -67,24 +101,27 @@ class XlaBuffer:
 
     def wait(self) -> None:
         try:
-            self.array.block_until_ready()
+            self.there().block_until_ready()
         except jax.errors.JaxRuntimeError as error:
             fail(self.step, error)
 
     def host(self) -> Any:
+        self.exported = True  # before it is looked at: it is not taken from now on
         self.wait()
-        view = np.asarray(self.array).view()
+        view = np.asarray(self.there()).view()
         view.flags.writeable = False
-        self.exported = True
         return view
 
 
 @final
 class XlaExecutable:
     """A compiled Program. It is traced once, when it is made: numbers are inputs like any other.
-    Constants of 0 axes are literals of the program, larger ones are arguments."""
+    Constants of 0 axes are literals of the program, larger ones are arguments. Inputs in
+    `overwrites` are given away at each run: those that are not donated then are copied before."""
 
-    __slots__ = ("program", "constants", "origins", "largest", "traces", "run", "peak_bytes")
+    __slots__ = (
+        "program", "constants", "origins", "largest", "traces", "run", "peak_bytes", "overwrites",
+    )  # fmt: skip
 
     def __init__(self, program: Program, chip: Any) -> None:
         graph = program.graph
@@ -98,8 +135,8 @@ class XlaExecutable:
         arrays = [c for c in graph.constants if c.spec.ndim]
         self.constants = [put(c.array, c.spec, chip) for c in arrays]
         specs = [g.spec for g in (*graph.inputs, *arrays)]
-        results = {(s.shape, s.dtype) for s in graph.output_specs()}  # jax warns about other gifts
-        given = [i for i in sorted(program.donated) if (specs[i].shape, specs[i].dtype) in results]
+        given = _wanted(sorted(program.donated), specs, graph.output_specs())
+        self.overwrites = frozenset(given)
         home = jax.sharding.SingleDeviceSharding(chip)
         jitted = jax.jit(self._walk, out_shardings=home, donate_argnums=given)
         try:
@@ -127,15 +164,25 @@ class XlaExecutable:
             where = line_of(self.largest.where) if self.largest else "an unknown line"
             given = f"results of {peak:,} bytes, the largest at {where}"
             raise OutOfMemory(message("memory", given, f"at most the {free:,} bytes that are free"))
-        arrays = [
-            b.array if type(b) is XlaBuffer else np.asarray(b).astype(i.spec.dtype.numpy)
-            for b, i in zip(buffers, inputs, strict=True)
-        ]
+        taken = {i: a for i in self.overwrites if (a := buffers[i].take()) is not None}
+        arrays = []
         try:
+            for i, (b, of) in enumerate(zip(buffers, inputs, strict=True)):
+                if i in taken:
+                    arrays.append(taken[i])
+                elif type(b) is XlaBuffer:
+                    array = b.there()
+                    arrays.append(jnp.copy(array) if i in self.overwrites else array)
+                else:
+                    arrays.append(np.asarray(b).astype(of.spec.dtype.numpy))
             with jax.enable_x64(True):
                 found = self.run(*arrays, *self.constants)
-        except (RuntimeError, ValueError) as error:
-            fail(self.largest, error)
+        except BaseException as error:
+            for i, array in taken.items():
+                buffers[i].put_back(array)
+            if isinstance(error, RuntimeError | ValueError):
+                fail(self.largest, error)
+            raise
         return [XlaBuffer(a, s, device, by) for a, (s, by) in zip(found, self.origins, strict=True)]
 
     @property
@@ -143,9 +190,22 @@ class XlaExecutable:
         return {"operations": len(self.program.graph.steps), "peak_bytes": self.peak_bytes}
 
 
+def _wanted(donated: Sequence[int], specs: Sequence[Spec], outs: Sequence[Spec]) -> list[int]:
+    """Those whose memory a result can have, one for each; jax warns about other gifts."""
+    results = Counter([(s.shape, s.dtype) for s in outs])
+    found = []
+    for i in donated:
+        kind = (specs[i].shape, specs[i].dtype)
+        if results[kind]:
+            results[kind] -= 1
+            found.append(i)
+    return found
+
+
 @final
 class XlaBackend:
     name = "xla"
+    donates = True
     api = API
     eager_compile = True
 
