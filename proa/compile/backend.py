@@ -6,7 +6,7 @@ the entry-point group `proa.backends`; the ones that come along are found by nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import RLock, get_ident
 from typing import Any, NamedTuple, Protocol, final
 
@@ -50,14 +50,20 @@ class Buffer(Protocol):
 @final
 class Donation:
     """What one thread gives to one dispatch. Only that thread may take it: another may meet the
-    same buffers meanwhile, with a use for their memory of its own."""
+    same buffers meanwhile, with a use for their memory of its own.
 
-    __slots__ = ("lock", "thread", "late")
+    `heirs`: outputs of the program, and the input that each replaces under its own handle. In the
+    memory of that input it is the same buffer, which stands in `taken` and has contents again when
+    all handles are assigned."""
 
-    def __init__(self) -> None:
+    __slots__ = ("lock", "thread", "late", "heirs", "taken")
+
+    def __init__(self, heirs: Mapping[int, int]) -> None:
+        self.heirs = heirs
         self.lock = RLock()
         self.late: BaseException | None = None  # raised when handles are assigned
         self.thread = get_ident()
+        self.taken: list[tuple[Any, Any, int]] = []  # buffer, array, address
 
     @property
     def is_mine(self) -> bool:
