@@ -14,6 +14,7 @@ import proa as pa
 from proa import dtypes
 from proa.backends.cpu import few
 from proa.backends.cpu.ahead import fetched, met
+from proa.backends.cpu.emit import lanes_of
 from proa.backends.cpu.engine import engine
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.loop import Loop
@@ -231,6 +232,20 @@ def digest() -> str:
         for part in on(*rows(300, 333, name)):
             found.update(part.tobytes())
     return found.hexdigest()
+
+
+def test_numbers_that_stand_still_leave_vectors_whole() -> None:
+    """A number in float64, rounded for the row, takes no lanes from the float32 along it."""
+    kernels = []
+    for name in (dtypes.float64, dtypes.float32):
+        x, k = pa.asarray(np.ones(100, np.float32)), pa.asarray(1.5, dtype=name)
+        program = pa.jit(lambda x, k: x * k.astype(dtypes.float32) + x)
+        for _ in range(5):
+            program(x, k)
+        plan = next(p for case in program.cases.values() for p in case.plans)
+        kernels.append(plan.plan.run.nests.actions[-1].kernel)
+    machine = target()
+    assert [lanes_of(k, machine) for k in kernels] == [max(2, machine.vector_bytes // 4)] * 2
 
 
 @pytest.mark.parametrize("level", ["x86-64-v3", "x86-64-v2"])

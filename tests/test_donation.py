@@ -13,6 +13,7 @@ import proa as pa
 from proa import optim
 from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.threads import Threads
+from proa.capture.plan import Plan
 from proa.compile.find import default_device
 from proa.errors import ExecutionError
 
@@ -66,6 +67,61 @@ def test_state_stays_where_it_is(jit: bool) -> None:
     before = training.addresses()
     training.step()
     assert sorted(training.addresses()) == sorted(before)
+
+
+def test_a_jitted_step_makes_no_handle_new() -> None:
+    """Small ones too: bias and weight are updated by calls of their own."""
+    draw = np.random.default_rng(3)
+    params = [pa.asarray(draw.standard_normal(n).astype(np.float32)).requires_grad_()
+              for n in (7, 40_000, 33, 70_000)]  # fmt: skip
+    for p in params:
+        p.grad = pa.asarray(np.ones(p.shape, np.float32))
+    optimizer = optim.AdamW(params, lr=0.1)
+    step = pa.jit(optimizer.step)
+    for _ in range(5):
+        step()
+    before = [(id(p.value), id(p.value.buffer), float(p.detach()[0])) for p in params]
+    step()
+    after = [(id(p.value), id(p.value.buffer), float(p.detach()[0])) for p in params]
+    assert [row[:2] for row in before] == [row[:2] for row in after]
+    assert all(new[2] < old[2] for old, new in zip(before, after, strict=True))
+
+
+@BOTH
+def test_two_states_that_take_each_others_place(jit: bool) -> None:
+    a, b = (pa.asarray(np.full((ROWS, 512), x, np.float32)) for x in (1.0, 2.0))
+
+    def step() -> None:
+        old = a + 0.0
+        a[...] = b * 1.0
+        b[...] = old
+
+    run = pa.jit(step) if jit else step
+    for i in range(8):
+        held = a.detach() if i == 6 else None
+        before = float(a[3, 3])
+        run()
+        pa.sync()
+        assert (float(a[3, 3]), float(b[3, 3])) == (3.0 - before, before)
+        assert held is None or float(held[3, 3]) == before
+
+
+@BOTH
+def test_one_result_for_two_handles(jit: bool) -> None:
+    a, b = (pa.asarray(np.full((ROWS, 512), x, np.float32)) for x in (1.0, 2.0))
+
+    def step() -> None:
+        new = a + b
+        a[...] = new
+        b[...] = new
+
+    run = pa.jit(step) if jit else step
+    expected = 3.0
+    for _ in range(7):
+        run()
+        pa.sync()
+        assert float(a[3, 3]) == float(b[3, 3]) == expected
+        expected *= 2.0
 
 
 @BOTH
@@ -174,7 +230,7 @@ def test_an_interruption_after_the_writing_is_told(monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as planted:
-        planted.setattr(CpuExecutable, "_stored", interrupted)
+        planted.setattr(Plan, "_finish_computed", interrupted)
         with pytest.raises(KeyboardInterrupt):
             training.step()
     with pytest.raises(ExecutionError, match="wrote over"):
@@ -237,10 +293,9 @@ def test_another_thread_takes_no_memory_that_was_donated_here(
     for _ in range(5):
         step()
         infer()
-    admit, owner, readers = CpuExecutable._admit, threading.get_ident(), list[threading.Thread]()
+    give, owner, readers = CpuExecutable._give, threading.get_ident(), list[threading.Thread]()
 
-    def admitted(self: CpuExecutable) -> None:
-        admit(self)
+    def given(self: CpuExecutable, *rest: Any) -> None:
         if threading.get_ident() == owner:
             for use in (lambda: infer(), lambda: s * 1.0, lambda: s):
                 readers.append(
@@ -248,9 +303,10 @@ def test_another_thread_takes_no_memory_that_was_donated_here(
                 )
                 readers[-1].start()
                 readers[-1].join(0.2)
+        give(self, *rest)
 
     with monkeypatch.context() as planted:
-        planted.setattr(CpuExecutable, "_admit", admitted)
+        planted.setattr(CpuExecutable, "_give", given)
         step()
     for reader in readers:
         reader.join()

@@ -514,7 +514,7 @@ def test_a_donated_input_is_taken_if_nobody_else_can_read_it() -> None:
         assert give([buffer])[0].host()[7] == -7  # not donated: a copy is
         with donated([buffer], [0]) as donation:
             assert give([buffer])[0].host()[7] == -7
-        assert donation.taken == taken
+        assert donation.count == taken
     assert second.host()[7] == 7 and view[7] == 7 and array[7] == 7
     assert seen.host()[7] == 7 and kept.host()[7] == 7
     with pytest.raises(ExecutionError, match="wrote over"):

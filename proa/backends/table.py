@@ -84,7 +84,7 @@ class TableExecutable:
         for i in self.overwrites:
             donation = buffers[i].donated
             if donation is not None and donation.is_mine:
-                donation.taken += 1
+                donation.count += 1
         slots = [load(b, i.spec) for b, i in zip(buffers, graph.inputs, strict=True)]
         slots += self.constants
         slots += [None] * (self.slots - len(slots))

@@ -18,7 +18,7 @@ from proa.graph.node import SCALAR_TYPES, Value, line_of
 from proa.graph.spec import Spec
 from proa.ops.structure import call
 from proa.record.boundary import compute, find_plan
-from proa.record.donation import again, donated, is_last_read
+from proa.record.donation import again, donated, last_states
 from proa.record.live import NO_GRAD, SPENT, Leaf, thread
 from proa.tensor import Tensor, handle, set_values
 
@@ -31,7 +31,7 @@ class Plan:
         "name", "plan", "from_args", "from_handles", "from_numbers", "constants", "width",
         "results", "structure", "writes", "fills", "confirmed", "key", "wants_grad", "lines",
         "fixed", "single", "slow_writes", "fast_writes", "bounds", "handles",
-        "assigned", "is_partial", "from_parts", "carried", "calls", "donated",
+        "assigned", "is_partial", "heirs", "states", "from_parts", "carried", "calls", "donated",
     )  # fmt: skip
 
     def __init__(
@@ -131,11 +131,19 @@ class Plan:
         self.slow_writes = [w for w in self.writes if w[1] != "slot" or isinstance(w[0], int)]
         kept = {id(at[1]) for kind, at, _ in self.results if kind == "again"}  # old values
         self.assigned = {id(t) for t, kind, *_ in self.writes if kind == "slot"} - kept
+        held = {id(h): (i, before) for i, h, before in self.from_handles}
         self.fast_writes = [
-            (t, at, of.with_grad() if _stops(t) else of.plain, t.leaf if _stops(t) else None)
+            (t, at, of.with_grad() if _stops(t) else of.plain, _leaf(t), held.get(id(t), (-1,))[0])
             for t, kind, at, of in self.writes
             if kind == "slot" and not isinstance(t, int)
         ]
+        self.heirs = {
+            at: i for t, at, after, _, i in self.fast_writes
+            if i >= 0 and held[id(t)][1] is after
+        }  # fmt: skip
+        self.states = [
+            (i, h, _leaf(h)) for i, h, _ in self.from_handles if id(h) in self.assigned
+        ]  # fmt: skip
 
     # Whether it fits.
 
@@ -278,25 +286,16 @@ class Plan:
             return self._finish_computed(given, [], done)
         if not self.plan.overwrites or self.slow_writes:
             return self._finish_computed(given, self.plan(buffers), done)
-        last = self._last_reads(buffers)
+        if len(self.states) > len(self.plan.overwrites):
+            self.states = [s for s in self.states if s[0] in self.plan.overwrites]
+        last = last_states(buffers, self.states)
         self.donated = 0
         if not last:
             return self._finish_computed(given, self.plan(buffers), done)
-        with donated(buffers, last) as donation:
-            result = self._finish_computed(given, self.plan(buffers), done)
+        with donated(buffers, last, self.heirs) as donation:
+            result = self._finish_computed(given, self.plan(buffers), done, buffers)
             self.donated = self.plan.note(donation)
-            for i, h in last.items():  # another thread may have found the old one meanwhile
-                buffers[i].follow(h.value.buffer)
             return result
-
-    def _last_reads(self, buffers: list[Any]) -> dict[int, Tensor]:
-        """State that the call assigns anew, where nothing but its handle holds the old value."""
-        assert self.plan is not None
-        wanted, assigned = self.plan.overwrites, self.assigned
-        return {
-            i: h for i, h, _ in self.from_handles
-            if i in wanted and id(h) in assigned and is_last_read(buffers, i, h)
-        }  # fmt: skip
 
     def _out_specs(self) -> Sequence[Spec]:
         own = self.plan.graph.output_specs() if self.plan is not None else ()
@@ -327,9 +326,11 @@ class Plan:
         return self._finish(given, [t.value for t in outs])
 
     def _finish_computed(
-        self, given: Arguments, found: list[Any], done: Sequence[list[Any]]
+        self, given: Arguments, found: list[Any], done: Sequence[list[Any]],
+        before: list[Any] | None = None,
     ) -> Any:  # fmt: skip
-        """The hot path of `_finish`: state that the program wrote, results that it computed."""
+        """The hot path of `_finish`: state that the program wrote, results that it computed. A
+        handle whose buffer (`before`: the inputs) is its result needs no new value."""
         for (part, slot), _ in self.carried:
             found.append(done[part][slot])
         if self.slow_writes:
@@ -337,8 +338,15 @@ class Plan:
             values = [Value(None, 0, s, b) for s, b in zip(specs, found, strict=True)]
             return self._finish(given, values)
         outs = [self._computed(given, kind, at, of, found) for kind, at, of in self.results]
-        news = [Value(None, 0, of, found[at], leaf) for _, at, of, leaf in self.fast_writes]
-        set_values([t for t, *_ in self.fast_writes], news)
+        writes = self.fast_writes
+        if before is not None:
+            writes = [w for w in writes if w[4] < 0 or found[w[1]] is not before[w[4]]]
+        news = [Value(None, 0, of, found[at], leaf) for _, at, of, leaf, _ in writes]
+        set_values([w[0] for w in writes], news)
+        if before is not None:
+            for t, _, _, _, i in writes:  # another thread may have found the old one meanwhile
+                if i >= 0:
+                    before[i].follow(t.value.buffer)
         for leaf, _, after in self.fills:
             leaf.full = after
         if self.single:
@@ -416,6 +424,11 @@ def _is_number(value: Value) -> bool:
 
 def _stops(tensor: Tensor) -> bool:
     return tensor.leaf is not None and tensor.leaf.stops
+
+
+def _leaf(tensor: Tensor) -> Leaf | None:
+    """What the values have that a handle is assigned."""
+    return tensor.leaf if _stops(tensor) else None
 
 
 _ALONE = tree.flatten((0, []))[1]

@@ -6,9 +6,9 @@ the entry-point group `proa.backends`; the ones that come along are found by nam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from threading import RLock, get_ident
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, Final, NamedTuple, Protocol, final
 
 from proa.errors import Overwritten, message
 from proa.graph.entry import Entry
@@ -48,19 +48,32 @@ class Buffer(Protocol):
         ...
 
 
+NOBODY: Final[Mapping[int, int]] = {}
+
+
 @final
 class Donation:
     """What one thread gives to one dispatch. Only that thread may take it: another may meet the
-    same buffers meanwhile, with a use for their memory of its own. `taken` counts buffers whose
-    memory results have."""
+    same buffers meanwhile, with a use for their memory of its own.
 
-    __slots__ = ("lock", "thread", "late", "taken")
+    `heirs`: outputs of the program, and the input that each replaces under its own handle. In the
+    memory of that input it is the same buffer, which stands in `taken` and has contents again when
+    all handles are assigned. `count`: buffers whose memory results have."""
 
-    def __init__(self) -> None:
+    __slots__ = ("lock", "thread", "late", "heirs", "taken", "count")
+
+    def __init__(self, heirs: Mapping[int, int] = NOBODY) -> None:
+        self.heirs = heirs
+
+    __slots__ = ("lock", "thread", "late", "heirs", "taken")
+
+    def __init__(self, heirs: Mapping[int, int]) -> None:
+        self.heirs = heirs
         self.lock = RLock()
         self.late: BaseException | None = None  # raised when handles are assigned
-        self.taken = 0
+        self.count = 0
         self.thread = get_ident()
+        self.taken: list[tuple[Any, Any, int]] = []  # buffer, array, address
 
     @property
     def is_mine(self) -> bool:

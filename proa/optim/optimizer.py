@@ -44,7 +44,8 @@ STEP: Final = "step"
 IGNORED: Final = frozenset(
     {"foreach", "capturable", "differentiable", "fused", "decoupled_weight_decay"}
 )
-SMALL: Final = 2048
+SMALL: Final = 2048  # elements
+FEW: Final = 64  # small parameters of one kind
 _KEPT_UPDATES: Final = 64
 
 Scalars = dict[str, Any]  # a value is used with operators, which are attached to it
@@ -292,14 +293,16 @@ class Optimizer(ABC):
         return _Update(builder.graph(outs), operands, results)
 
     def _alike(self, going: Sequence[int]) -> list[list[int]]:
-        """Small parameters of one group, count and dtype are updated as one vector, element by
-        element as alone: what a kernel costs to start would outweigh the work. Others are alone."""
+        """Many small parameters of one group, count and dtype are updated as one vector, element by
+        element as alone: a step for each would take longer to compile than to run. Others are
+        alone: then results lie where parameters and slots did."""
         found: dict[Any, list[int]] = {}
         for i in going:
             p, count = self.params[i], self._slots[i].get(STEP)
             small = (id(self._owners[i]), id(count), inner_dtype(p.dtype))
             found.setdefault(small if 0 < p.size <= SMALL else i, []).append(i)
-        return list(found.values())
+        return [part for row in found.values()
+                for part in ([row] if len(row) > FEW else [[i] for i in row])]  # fmt: skip
 
     def _advance(self, members: Sequence[int], take: Any, give: Any, shared: _Shared) -> None:
         """Emits the update of parameters that are alike."""

@@ -4,22 +4,22 @@ A buffer is donated if all references to it and to its value are known and end w
 References are counted, so whatever else holds one (a handle, a tape, an export, pending work of
 another thread) prevents it. Only what an executable asks for (`overwrites`) is looked at.
 
-A donated buffer that was overwritten has no contents until the handles are assigned. A thread that
-meets one before waits until they are, and looks again.
+A donated buffer that was overwritten has no contents until the handles are assigned; then it is the
+result, if its handle keeps it. A thread that meets one before waits until then, and looks again.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from sys import getrefcount
 from threading import RLock
 from typing import Any, Final
 
-from proa.compile.backend import Donation
+from proa.compile.backend import NOBODY, Donation
 from proa.errors import Overwritten
 from proa.graph.node import Node, Value
 
@@ -27,15 +27,19 @@ _open: Final[set[Donation]] = set()  # those whose dispatch is under way
 
 
 @contextmanager
-def donated(buffers: Sequence[Any], which: Iterable[int]) -> Iterator[Donation]:
-    """Inside the block these buffers may be overwritten."""
-    chosen, donation = [buffers[i] for i in which], Donation()
+def donated(
+    buffers: Sequence[Any], which: Iterable[int], heirs: Mapping[int, int] = NOBODY
+) -> Iterator[Donation]:  # fmt: skip
+    """Inside the block these buffers may be overwritten; handles are assigned when it ends."""
+    chosen, donation = [buffers[i] for i in which], Donation(heirs)
     with donation.lock:
         _open.add(donation)
         for b in chosen:
             b.donated = donation
         try:
             yield donation
+            for b, array, address in donation.taken:
+                b.array, b.address = array, address
         finally:
             for b in chosen:
                 b.donated = None
@@ -88,6 +92,10 @@ def last_reads(
     ]  # fmt: skip
 
 
-def is_last_read(buffers: Sequence[Any], i: int, handle: Any) -> bool:
-    """The same for the state of a jitted function, which is held by its handle alone."""
-    return getrefcount(handle.value) == 2 and getrefcount(buffers[i]) == 3
+def last_states(buffers: Sequence[Any], states: Iterable[tuple[int, Any, Any]]) -> list[int]:
+    """The same for states of a jitted function (input, handle, what its values have for `leaf`),
+    each held by its handle alone."""
+    return [
+        i for i, h, leaf in states
+        if getrefcount(h.value) == 2 and getrefcount(buffers[i]) == 3 and h.value.leaf is leaf
+    ]  # fmt: skip

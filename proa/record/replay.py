@@ -63,9 +63,9 @@ class Plan:
 
     def note(self, donation: Donation) -> int:
         """Counts the inputs whose memory a run gave to results."""
-        counts.donated += donation.taken
-        self.donated = donation.taken
-        return donation.taken
+        counts.donated += donation.count
+        self.donated = donation.count
+        return donation.count
 
     @property
     def report(self) -> dict[str, Any]:

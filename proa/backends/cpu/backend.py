@@ -54,31 +54,28 @@ class CpuBuffer:
     def __init__(self, array: Any, spec: Spec, address: int | None = None) -> None:
         self.array = array
         self.spec = spec
-        self.address = address_of(array) if address is None else address
+        self.address: Any = address_of(array) if address is None else address
         self.exported = False
         self.donated: Any = None
         self.copy: Copied | Copy | None = None
         self.uses = 0
 
-    def take(self) -> Any:
+    def take(self, donation: Donation) -> Any:
         """The array, for a result that lies in its memory from now on; this buffer has no contents
-        any more. None if it is not donated by this thread, or another array shows that memory.
+        any more. None if another array shows that memory.
 
         It is taken first and counted then: another thread that comes in between waits for the
         step, and one that came before is counted."""
-        donation = self.donated
-        if donation is None or not donation.is_mine or self.exported:
-            return None
         array, copy, address = self.array, self.copy, self.address
         self.array, self.address, self.copy = None, donation, None
         if array is not None and not self.exported and getrefcount(array) == 2 and _owns(array):
-            donation.taken += 1
+            donation.count += 1
             return array
         self.array, self.address, self.copy = array, address, copy
         return None
 
     def put_back(self, array: Any, address: int) -> None:
-        """What was taken, as nothing was written to it."""
+        """What was taken: nothing was written to it, or what this buffer holds from now on."""
         self.array, self.address = array, address
 
     def follow(self, other: CpuBuffer) -> None:
@@ -124,7 +121,7 @@ class CpuBuffer:
 def _owns(array: Any) -> bool:
     """Whether nothing else shows the memory of an array that its caller alone holds."""
     owner = array.base
-    return owner is None or (
+    return owner is None or type(owner) is Piece or (
         type(owner) is np.ndarray and getrefcount(owner) == 3
         and isinstance(owner.base, Piece | None)
     )  # fmt: skip

@@ -35,10 +35,12 @@ WORDS: Final = 9  # of a loop's table before the strides along the row
 
 
 def lanes_of(kernel: Loop, machine: Target) -> int:
-    """Elements a vector: as many as fill a register with the widest dtype that takes part. Wide
-    integers beside floats are indices: these take two registers, rather than floats half of one."""
-    count = len(kernel.operands) + len(kernel.nodes)
-    types = [kernel.dtype(i) for i in range(count)]
+    """Elements a vector: as many as fill a register with the widest dtype that takes part along
+    the row; what stands still is computed once. Wide integers beside floats are indices: these
+    take two registers, rather than floats half of one."""
+    kinds = enumerate(kernel.analysis.kind)
+    along = [i for i, kind in kinds if kind == "full" or kernel.reduction(i) is not None]
+    types = [kernel.dtype(i) for i in along or range(len(kernel.analysis.kind))]
     floats = [d for d in types if d.is_float]
     widest = max(4, *[d.itemsize for d in floats or types])
     return max(2, machine.vector_bytes // widest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array as numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -21,6 +21,7 @@ from proa.backends.cpu.target import cores
 from proa.backends.cpu.threads import threads
 from proa.backends.numpy.backend import guard
 from proa.backends.numpy.backend import kernel as host_kernel
+from proa.compile.backend import Donation
 from proa.compile.program import Program
 from proa.compile.watch import Watcher, noted
 from proa.config import config
@@ -89,10 +90,11 @@ class CpuExecutable:
         self.actions = self._grouped()
         # What runs in several parts could be interrupted when some inputs are overwritten.
         reused = self.plan.reused if len(self.actions) == 1 else {}
-        self.reused = {
-            self.plan.bases[m]: sources for m, sources in reused.items()
-            if nests.bytes_of(m) >= LARGE
-        }  # fmt: skip
+        if sum(nests.bytes_of(m) for m in reused) < LARGE:  # to look would cost more than memory
+            reused = {}
+        rows = {self.plan.bases[m]: [s for s in sources if s < self.inputs]
+                for m, sources in reused.items()}  # fmt: skip
+        self.reused = {base: sources for base, sources in rows.items() if sources}
         self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
         self.quiet = any(type(a) is Host for a in nests.actions)
         keep = {base for base, _ in self.outputs}
@@ -255,7 +257,6 @@ class CpuExecutable:
     # Running.
 
     def __call__(self, buffers: Sequence[Any], actions: Actions | None = None) -> list[Any]:
-        self._admit()
         bases = self.template[:]
         arrays: list[Any] = [None] * len(bases)
         try:
@@ -269,17 +270,19 @@ class CpuExecutable:
                 raise
             raise buffer.lost() from None
         for i, of, base in self.copies:
-            found = buffers[i].packed(of, bases[1 + i])
-            if found is not None:
-                arrays[base], bases[base] = found.array, found.address
+            copy = buffers[i].packed(of, bases[1 + i])
+            if copy is not None:
+                arrays[base], bases[base] = copy.array, copy.address
         arrays[1 + self.inputs : 1 + self.inputs + len(self.constants)] = self.constants
         given: dict[int, Any] = {}
+        found: list[Any] = []
         raw, scratch, done = None, 0, list[None]()
         size, places = self.plan.arena, threads().count
         total = size + self.scratch * places
         try:
             if self.reused and actions is None:
                 self._give(given, buffers, arrays, bases)
+            self._admit(given.values())
             if total:
                 piece = Arena(total)
                 raw = piece.array
@@ -288,8 +291,9 @@ class CpuExecutable:
                 if base not in given:
                     arrays[base], bases[base] = allocate(shape, dtype, nbytes)
             run = Run(bases, arrays, raw, scratch, places)
-            if given:
+            if given:  # one walk; what the results are is known before it, and in the caches
                 run.done = done
+                found = self._handed_on(given, buffers, arrays, bases)
             if self.quiet:
                 with np.errstate(all="ignore"), engine().strict():
                     self._run(run, actions or self.actions)
@@ -304,24 +308,45 @@ class CpuExecutable:
                 raise
             # A signal. All is written: handles are assigned first.
             next(iter(given.values())).donated.late = error
+        if given:
+            return found
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
     def _give(
         self, found: dict[int, Any], buffers: Sequence[Any], arrays: list[Any], bases: Any
     ) -> None:
         """Finds for bases of results the donated buffer whose memory each takes."""
+        mine: Any = None
         for base, sources in self.reused.items():
             for source in sources:
-                buffer, array = buffers[source], arrays[1 + source]
-                if array is None or type(buffer) is not self.buffer or not buffer.donated:
+                buffer = buffers[source]
+                if arrays[1 + source] is None or type(buffer) is not self.buffer:
                     continue
+                donation = buffer.donated
+                if donation is None or (donation is not mine and not donation.is_mine):
+                    continue
+                mine = donation
                 arrays[1 + source] = None  # references are counted
-                del array
-                taken = buffer.take()
+                taken = buffer.take(donation)
                 if taken is not None:
                     arrays[base], bases[base], found[base] = taken, bases[1 + source], buffer
                     break
                 arrays[1 + source] = buffer.array
+
+    def _handed_on(
+        self, given: dict[int, Any], buffers: Sequence[Any], arrays: list[Any], bases: Any
+    ) -> list[Any]:
+        """The results; one in the memory of the buffer that it replaces is that buffer."""
+        donation: Donation = next(iter(given.values())).donated
+        found = []
+        for number, (base, of) in enumerate(self.outputs):
+            buffer, heir = given.get(base), donation.heirs.get(number)
+            if heir is not None and buffer is buffers[heir] and buffer.spec is of:
+                donation.taken.append((buffer, arrays[base], bases[base]))
+                found.append(buffer)
+            else:
+                found.append(self._stored(arrays[base], bases[base], of))
+        return found
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same call by call, each noted."""
@@ -331,18 +356,19 @@ class CpuExecutable:
         seen = works(self.nests, program)
         return [(n, noted(run, by, seen[n])) for n, run in self._grouped(is_single=True)]
 
-    def _admit(self) -> None:
-        """Results must fit into what is free; what the pool keeps counts as free, and is given up
-        where its pieces have other sizes."""
+    def _admit(self, taken: Iterable[Any]) -> None:
+        """Results must fit into what is free, but those in the place of buffers; what the pool
+        keeps counts as free, and is given up where its pieces have other sizes."""
         if self.peak_bytes <= pool.bytes:
             return
+        peak = self.peak_bytes - sum([b.spec.nbytes for b in taken])
         try:
-            guard(self.peak_bytes, self.program)
+            guard(peak, self.program)
         except OutOfMemory:
             if not pool.bytes:
                 raise
             pool.clear()
-            guard(self.peak_bytes, self.program)
+            guard(peak, self.program)
 
     def _run(self, run: Run, actions: Actions) -> None:
         number = 0

@@ -112,6 +112,12 @@ class Loop:
                 if self.reduction(n) is not None and operand in self._sources(n)]  # fmt: skip
         return max([*found, *[self.analysis.phase[n] for n in sums]], default=0)
 
+    def subject(self, number: int) -> int:
+        """The operand that a node is made of by operations on it: its first operand's first."""
+        while sources := self._sources(number):
+            number = sources[0]
+        return number
+
     def _sources(self, number: int) -> tuple[int, ...]:
         node = self.node(number)
         return node[1] if node is not None else ()

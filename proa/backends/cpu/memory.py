@@ -191,13 +191,15 @@ class Piece:
 
     __slots__ = ("address", "size", "__array_interface__")
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(
+        self, nbytes: int, shape: tuple[int, ...] | None = None, typestr: str = "|u1"
+    ) -> None:  # fmt: skip
         size = rounded(nbytes)
         self.address = pool.take(size)
         self.size = size
         self.__array_interface__ = {
-            "shape": (nbytes,),
-            "typestr": "|u1",
+            "shape": (nbytes,) if shape is None else shape,
+            "typestr": typestr,
             "data": (self.address, False),
             "version": 3,
         }
@@ -215,8 +217,10 @@ def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]
             return array, addressof(_shared(array))
         except _UNLIKE_C:
             return array, address_of(array)
-    piece = Piece(nbytes)
-    return np.asarray(piece).view(dtype).reshape(shape), piece.address
+    plain = dtype.kind in "biufc"  # of others NumPy's words for memory know no more than the size
+    piece = Piece(nbytes, shape, dtype.str) if plain else Piece(nbytes)
+    array = np.asarray(piece)
+    return array if plain else array.view(dtype).reshape(shape), piece.address
 
 
 @final

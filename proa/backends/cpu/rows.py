@@ -408,7 +408,8 @@ def _alike(
     kernel: Loop, operands: Sequence[Operand], results: Sequence[Result]
 ) -> tuple[tuple[int, int], ...]:
     """Operands and results that run through as large a memory in the same way, where nothing is
-    read of the operand's memory, there or later, that the result has been written to."""
+    read of the operand's memory, there or later, that the result has been written to. First those
+    where the result is the operand's next value, as far as one can tell."""
     found = []
     for k, o in enumerate(operands):
         beside = [n for n, other in enumerate(operands) if other.memory == o.memory and n != k]
@@ -419,4 +420,4 @@ def _alike(
             if (r.strides, r.dtype.itemsize, r.offset) == (o.strides, o.dtype.itemsize, 0)
             and kernel.results[i][1] == "u" and kernel.last_read(k) <= kernel.written(i)
         ]  # fmt: skip
-    return tuple(found)
+    return tuple(sorted(found, key=lambda pair: kernel.subject(results[pair[1]].number) != pair[0]))

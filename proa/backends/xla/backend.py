@@ -80,7 +80,7 @@ class XlaBuffer:
             return None
         array, self.array, self.taker = self.array, None, donation
         if array is not None and not self.exported and getrefcount(array) == 2:
-            donation.taken += 1
+            donation.count += 1
             return array
         self.array = array
         return None
