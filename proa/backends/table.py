@@ -16,6 +16,7 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
+from proa.graph.template import Sizes
 from proa.ops.control import graphs_of, is_control
 
 Kernel = Callable[..., Any]
@@ -31,6 +32,7 @@ class TableExecutable:
 
     __slots__ = (
         "program",
+        "kernel",
         "table",
         "constants",
         "load",
@@ -52,6 +54,7 @@ class TableExecutable:
     ) -> None:
         graph = program.graph
         self.program = program
+        self.kernel = kernel
         self.load = load
         self.store = store
         self.guard = guard
@@ -80,6 +83,14 @@ class TableExecutable:
             self._run(slots, table or self.table)
         specs = graph.output_specs()
         return [self.store(slots[o], s) for o, s in zip(graph.outputs, specs, strict=True)]
+
+    def at(self, sizes: Sizes) -> TableExecutable:
+        """The same program at other sizes of its dims."""
+        of = self.program
+        assert of.template is not None
+        bound = Program(of.template.bind(sizes), of.device, of.donated, of.numerics)
+        given = self.kernel, self.load, self.store, self.guard, self.quiet
+        return TableExecutable(bound, *given)
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same, each kernel noted."""
