@@ -27,8 +27,10 @@ from proa.config import config
 from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
+from proa.graph.template import Sizes
 
 MOST_NUMBERS: Final = 256
+MOST_SIZES: Final = 64  # at which a program is kept
 FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kept
 
 
@@ -59,7 +61,7 @@ class CpuExecutable:
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
                  "template", "inputs", "numbers", "reused",
-                 "overwrites", "copies", "inner")  # fmt: skip
+                 "overwrites", "copies", "inner", "others")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
@@ -67,6 +69,7 @@ class CpuExecutable:
         self.nests = nests
         self.buffer = buffer
         self.inner = inner
+        self.others: dict[Sizes, CpuExecutable] = {}
         self.specs = nests.specs
         self.constants = [_solid(c.array) for c in graph.constants]
         self.inputs = len(graph.inputs)
@@ -109,6 +112,20 @@ class CpuExecutable:
     @property
     def report(self) -> dict[str, Any]:
         return dict(self.report_)
+
+    def at(self, sizes: Sizes) -> CpuExecutable:
+        """The same program at other sizes of its template's dims."""
+        program = self.program
+        template = program.template
+        assert template is not None
+        found = self.others.get(sizes)
+        if found is None:
+            bound = Program(template.bind(sizes), program.device, program.donated, program.numerics)
+            found = self.inner(bound)
+            if len(self.others) >= MOST_SIZES:
+                self.others.pop(next(iter(self.others)), None)
+            self.others[sizes] = found
+        return found
 
     # Preparing.
 
