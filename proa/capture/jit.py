@@ -18,6 +18,7 @@ from weakref import ref
 from proa import dtypes, tree
 from proa.capture.arguments import Arguments, has_state
 from proa.capture.plan import Plan
+from proa.capture.sizes import Group, Groups, recorded_once
 from proa.capture.skeleton import Skeleton, roots
 from proa.capture.trace import (
     PendingOutside,
@@ -93,6 +94,7 @@ class Jitted:
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
         self.cases: dict[Any, _Case] = {}
         self.static: set[int] = set()
+        self.groups = Groups()
         self.skeleton = Skeleton(self._reached)
         self.others: list[Any] = []
         self.lock = RLock()
@@ -109,10 +111,14 @@ class Jitted:
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
-            case = self.cases[key] = _Case()
+            case = self.cases[key] = _Case(self.groups.of(key, MOST_SIGNATURES))
             if len(self.cases) > MOST_SIGNATURES:
                 del self.cases[next(iter(self.cases))]
             self._warn_if_many(key)
+            recorded = recorded_once(self, case, given)
+            if recorded is not None:
+                case.plans.append(recorded)
+                return recorded.replay(given)
             self.python_calls += 1
             try:
                 return self.function(*given.args, **given.kwargs)
@@ -154,7 +160,7 @@ class Jitted:
         """A recording for these arguments that no call will use."""
         plan: Plan | None = None
         while plan is None:  # None: an argument turned out to be static
-            plan = self._record(_Case(), Arguments(args, kwargs, self.static))
+            plan = self._record(_Case(Group()), Arguments(args, kwargs, self.static))
         return plan
 
     def _follow(self, key: Any, given: Arguments, case: _Case) -> None:
@@ -209,6 +215,7 @@ class Jitted:
                 case.plans[number] = recorded
                 return recorded.replay(given)
         case.plans.append(recorded)
+        case.group.add(recorded)
         return recorded.replay(given)
 
     def _dynamic(self, given: Arguments) -> Any:
@@ -251,7 +258,8 @@ class Jitted:
             refuse_kept_arguments(self.name, kept)
 
     def _warn_if_many(self, key: Any) -> None:
-        many = len(set(map(id, self.cases.values())))
+        each = [c.group if c.group.is_one else c for c in self.cases.values()]
+        many = len(set(map(id, each)))
         if many == SIGNATURE_WARNING + 1:
             warnings.warn(
                 f"[{self.name}] given {many} signatures, the last with {key[0]!r:.200}, "
@@ -265,7 +273,8 @@ class Jitted:
 class _Case:
     """One signature: its recordings, more than one where gradients are full or empty by turns."""
 
-    __slots__ = ("plans",)
+    __slots__ = ("plans", "group")
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group) -> None:
         self.plans: list[Plan] = []
+        self.group = group

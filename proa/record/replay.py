@@ -17,7 +17,7 @@ from proa.config import config
 from proa.graph.graph import Graph
 from proa.graph.node import Where, line_of
 from proa.graph.template import Sizes
-from proa.record.sized import Sized, contractions_of, shown_sizes
+from proa.record.sized import Sized, contractions_of
 
 MOST_BOUND: Final = 256
 

@@ -26,7 +26,9 @@ class Sized:
 
     __slots__ = ("recorded", "lowered", "program", "run", "contractions", "number", "met")
 
-    def __init__(self, recorded: Template, lowered: Template, device: Device, numerics: str) -> None:
+    def __init__(
+        self, recorded: Template, lowered: Template, device: Device, numerics: str
+    ) -> None:
         self.recorded = recorded
         self.lowered = lowered
         self.program = Program(lowered.graph, device, numerics=numerics, template=lowered)
