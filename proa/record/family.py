@@ -204,7 +204,7 @@ def _kind(form: Any) -> Any:
     if kind is int:
         return form if -1 <= form <= 1 else int
     if kind is tuple:
-        if len(form) > 1 and type(form[0]) is int and sorted(form) == list(range(len(form))):
+        if len(form) > 1 and set(form) == set(range(len(form))):
             return form
         return tuple([_kind(f) for f in form])
     if kind is Graph:
