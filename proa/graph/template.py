@@ -357,6 +357,13 @@ class _Basis:
         return tuple([(int(c), p) for c, p in zip(found, powers, strict=True)])
 
 
+def polynomials(
+    dims: Sequence[str], points: Sequence[Sizes]
+) -> Callable[[tuple[int, ...]], Polynomial | None]:
+    """A function from the values of a number at these points to its polynomial, if it has one."""
+    return _Basis(tuple(dims), tuple(points)).polynomial
+
+
 def solved(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:
     """The one solution of a system with more equations than unknowns, exactly; None if none."""
     count = len(rows[0])
