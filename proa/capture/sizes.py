@@ -17,7 +17,7 @@ import numpy as np
 from proa.capture.plan import Plan
 from proa.errors import JitError
 from proa.graph.spec import Spec
-from proa.graph.template import solvable
+from proa.graph.template import polynomials
 from proa.record.sized import Sized
 from proa.tensor import Tensor
 
@@ -166,16 +166,17 @@ def _numbers_explained(plans: Sequence[Plan]) -> bool:
     if any(p != places[0] for p in places):
         return False
     points = [p.plan.sizes for p in plans if p.plan is not None]
+    known = polynomials([str(i) for i in range(len(points[0]))], points)
     for every in zip(*[[n for _, n, _ in p.from_numbers] for p in plans], strict=True):
         if any(repr(n) != repr(every[0]) for n in every):
             counted = _counts(every) or _counts([1 / n if n else 0.5 for n in every])
-            if counted is None or not solvable(points, counted):
+            if counted is None or known(counted) is None:
                 return False
     return True
 
 
-def _counts(numbers: Sequence[Any]) -> list[int] | None:
+def _counts(numbers: Sequence[Any]) -> tuple[int, ...] | None:
     """The numbers as ints, if they are; a reciprocal may be off by its rounding."""
     found = [round(n) for n in numbers if type(n) is not complex and abs(n) < 2**53]
     near = [abs(n - k) <= abs(n) * 2**-52 for n, k in zip(numbers, found, strict=False)]
-    return found if len(found) == len(numbers) and all(near) else None
+    return tuple(found) if len(found) == len(numbers) and all(near) else None

@@ -378,10 +378,11 @@ class _Basis:
         return tuple([(int(c), p) for c, p in zip(found, powers, strict=True)])
 
 
-def solvable(points: Sequence[Sizes], values: Sequence[int]) -> bool:
-    """Whether a polynomial of sizes has these values where the sizes are those of the points."""
-    dims = tuple([str(i) for i in range(len(points[0]))])
-    return _Basis(dims, tuple(points)).polynomial(values) is not None
+def polynomials(
+    dims: Sequence[str], points: Sequence[Sizes]
+) -> Callable[[tuple[int, ...]], Polynomial | None]:
+    """A function from the values of a number at these points to its polynomial, if it has one."""
+    return _Basis(tuple(dims), tuple(points)).polynomial
 
 
 def solved(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:

@@ -21,7 +21,7 @@ from proa.config import config
 from proa.errors import OutOfMemory, ProaError
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph
-from proa.graph.template import Sizes, Template, Unlike, fit, solvable
+from proa.graph.template import Sizes, Template, Unlike, fit, polynomials
 from proa.record.key import Pending, graph_of, role_of
 from proa.record.replay import Plan, cache
 from proa.record.sized import Sized
@@ -143,10 +143,11 @@ def _dims(members: Sequence[tuple[int, ...]], leaves: int) -> tuple[int, ...]:
         if len(set(column)) > 1:
             columns.setdefault(column, place)
     found: list[tuple[int, ...]] = []
+    known: Any = {}.get
     for column in sorted(columns, key=lambda c: (columns[c] >= leaves, sum(c))):
-        points = list(zip(*found, strict=True))
-        if not found or not solvable(points, column):
+        if known(column) is None:
             found.append(column)
+            known = polynomials([str(i) for i in range(len(found))], list(zip(*found, strict=True)))
     return tuple(sorted([columns[c] for c in found]))
 
 
