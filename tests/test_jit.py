@@ -365,10 +365,10 @@ def test_check_mode_finds_what_changed() -> None:
 
 
 def test_more_than_eight_signatures_warn_once() -> None:
-    f = pa.jit(lambda x: x + 1)
+    f = pa.jit(lambda x, name: x + 1)
     with pytest.warns(RuntimeWarning, match="signatures") as seen:
         for n in range(12):
-            f(pa.zeros((n,)))
+            f(pa.zeros((2,)), f"{n}")
     assert len(seen) == 1
 
 

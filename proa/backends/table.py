@@ -16,6 +16,7 @@ from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.entry import Entry
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
+from proa.graph.template import Sizes
 
 LARGE = 256 << 10  # bytes from which a donation counts
 Kernel = Callable[..., Any]
@@ -34,6 +35,7 @@ class TableExecutable:
 
     __slots__ = (
         "program",
+        "kernel",
         "table",
         "constants",
         "load",
@@ -57,6 +59,7 @@ class TableExecutable:
     ) -> None:
         graph = program.graph
         self.program = program
+        self.kernel = kernel
         self.load = load
         self.store = store
         self.guard = guard
@@ -92,6 +95,14 @@ class TableExecutable:
             self._run(slots, table or self.table)
         specs = graph.output_specs()
         return [self.store(slots[o], s) for o, s in zip(graph.outputs, specs, strict=True)]
+
+    def at(self, sizes: Sizes) -> TableExecutable:
+        """The same program at other sizes of its dims."""
+        of = self.program
+        assert of.template is not None
+        bound = Program(of.template.bind(sizes), of.device, of.donated, of.numerics)
+        given = self.kernel, self.load, self.store, self.guard, self.quiet
+        return TableExecutable(bound, *given)
 
     def watched(self, buffers: Sequence[Any], by: Watcher, program: Program) -> list[Any]:
         """The same, each kernel noted."""

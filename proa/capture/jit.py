@@ -20,6 +20,7 @@ from proa.capture.arguments import Arguments, has_state
 from proa.capture.paths import Case, Changed, Fork, Path, Splits, TooMany
 from proa.capture.plan import Plan
 from proa.capture.seen import Programs, graph_of, rows_of
+from proa.capture.sizes import Group, Groups, recorded_once
 from proa.capture.skeleton import Skeleton, roots
 from proa.capture.told import told, why_text
 from proa.capture.trace import (
@@ -102,6 +103,7 @@ class Jitted:
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
         self.cases: dict[Any, Case] = {}
         self.static: set[int] = set()
+        self.groups = Groups()
         self.skeleton = Skeleton(self._reached)
         self.others: list[Any] = []
         self.lock = RLock()
@@ -123,12 +125,17 @@ class Jitted:
         key = self._key(given)
         case = self.cases.get(key)
         if case is None:
-            case = self.cases[key] = Case()
+            case = self.cases[key] = Case(self.groups.of(key, MOST_SIGNATURES))
             case.calls = 1
             self._tell(case, given, key[2])
             if len(self.cases) > MOST_SIGNATURES:
                 del self.cases[next(iter(self.cases))]
             self._warn_if_many(case)
+            path = recorded_once(self, case, given)
+            if path is not None:
+                case.steps.append(path.plan)
+                self.last = path
+                return path.plan.replay(given)
             self.python_calls += 1
             try:
                 return self.function(*given.args, **given.kwargs)
@@ -234,7 +241,7 @@ class Jitted:
         """A recording for these arguments that no call will use."""
         path: Path | None = None
         while path is None:  # None: an argument turned out to be static
-            path = self._record(Case(), Arguments(args, kwargs, self.static))
+            path = self._record(Case(Group()), Arguments(args, kwargs, self.static))
         path.done = []
         return path
 
@@ -295,6 +302,8 @@ class Jitted:
                 lapsed = case.lapsed()
                 if case.add(path):
                     self._tell_recording(path, lapsed)
+                    if not path.parts:
+                        case.group.add(path.plan)
         except TooMany as signal:
             return self._without_paths(case, given, signal)
         except Changed:  # perhaps garbage was alive: it is collected from now on
@@ -360,7 +369,8 @@ class Jitted:
             refuse_kept_arguments(self.name, kept)
 
     def _warn_if_many(self, case: Case) -> None:
-        many = len(set(map(id, self.cases.values())))
+        each = [c.group if c.group.is_one else c for c in self.cases.values()]
+        many = len(set(map(id, each)))
         if many == SIGNATURE_WARNING + 1:
             changes = "; ".join(case.told.changes) if case.told is not None else ""
             warnings.warn(

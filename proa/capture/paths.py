@@ -9,7 +9,7 @@ assigns state: so a call that fails on its way has changed nothing.
 from __future__ import annotations
 
 import gc
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from proa.capture.arguments import Arguments
 from proa.capture.plan import Plan
@@ -21,6 +21,9 @@ from proa.record.boundary import attach, forget_spent, with_residuals
 from proa.record.key import pending
 from proa.record.live import caller, pending_values, thread
 from proa.tensor import Tensor, host_of
+
+if TYPE_CHECKING:
+    from proa.capture.sizes import Group
 
 MOST_PATHS: Final = 16  # of a signature
 MOST_TESTS: Final = 64  # of a path
@@ -199,9 +202,10 @@ class Case:
     """One signature: its recordings. Several begin it where gradients are full or empty by turns;
     those with tests form a tree."""
 
-    __slots__ = ("steps", "dynamic", "is_careful", "calls", "told")
+    __slots__ = ("steps", "dynamic", "is_careful", "calls", "told", "group")
 
-    def __init__(self) -> None:
+    def __init__(self, group: Group) -> None:
+        self.group = group
         self.steps: list[Fork | Plan] = []
         self.dynamic = ""  # why the body runs at every call, if it does
         self.told: Told | None = None

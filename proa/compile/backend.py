@@ -64,11 +64,6 @@ class Donation:
 
     def __init__(self, heirs: Mapping[int, int] = NOBODY) -> None:
         self.heirs = heirs
-
-    __slots__ = ("lock", "thread", "late", "heirs", "taken")
-
-    def __init__(self, heirs: Mapping[int, int]) -> None:
-        self.heirs = heirs
         self.lock = RLock()
         self.late: BaseException | None = None  # raised when handles are assigned
         self.count = 0
@@ -97,7 +92,8 @@ class Executable(Protocol):
     One that can tell a profile what it does has a method `watched(buffers, by, program)` beside;
     `by` is a `Watcher` of `proa/compile/watch.py`. One that can write results into the memory of
     inputs lists these in `overwrites`; it may do so where a buffer's `donated` is set, and is of
-    the same thread (`is_mine`).
+    the same thread (`is_mine`). One whose Program has a template may have `at(sizes)`: what runs at
+    these sizes of its dims, with nothing compiled; without it each size is compiled for itself.
     """
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]: ...

@@ -7,24 +7,27 @@ from typing import final
 from proa.compile.backend import Device
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph
+from proa.graph.template import Template
 from proa.ops.control import graphs_of, is_control
 
 
 @final
 class Program:
     """`graph` after all passes; `donated` inputs may be overwritten. `numerics` is "strict", or
-    "fast": then products and sums may be contracted."""
+    "fast": then products and sums may be contracted. `template`: the graph is that of its sample,
+    and the program may be asked to run at other sizes."""
 
-    __slots__ = ("graph", "device", "donated", "numerics")
+    __slots__ = ("graph", "device", "donated", "numerics", "template")
 
     def __init__(
         self, graph: Graph, device: Device, donated: frozenset[int] = frozenset(),
-        numerics: str = "strict",
+        numerics: str = "strict", template: Template | None = None,
     ) -> None:  # fmt: skip
         self.graph = graph
         self.device = device
         self.donated = donated
         self.numerics = numerics
+        self.template = template
 
     def last_uses(self) -> list[tuple[int, ...]]:
         """For each step the slots that nothing reads after it."""

@@ -86,6 +86,11 @@ def _make(shape: Shape, dtype: Dtype, weak: bool, grad: bool, placement: Any) ->
     return new
 
 
+def apart(of: Spec, shape: Shape) -> Spec:
+    """One of another shape that is nobody else's: its sizes may remember where they are from."""
+    return _make(shape, of.dtype, of.weak, False, of.placement)
+
+
 def _scalars(dtype: Dtype) -> dict[type, Spec]:
     """Numbers whose kind is at most that of `dtype` are held in `dtype` itself.
 

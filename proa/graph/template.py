@@ -122,6 +122,29 @@ class Template:
             specs += entry.outs
         return Graph(tuple(inputs), tuple(steps), graph.outputs, tuple(constants))
 
+    def gives(self, graph: Graph, sizes: Sizes) -> bool:
+        """Whether this is the graph at these sizes; equal constants may be one or several."""
+        return _apart(self.bind(sizes)) == _apart(graph)
+
+    def gives_params(self, form: Any, params: Any, sizes: Sizes) -> bool:
+        """The same of parameters, whose form is one of this template's."""
+        if type(form) is Template:
+            return type(params) is Graph and form.gives(params, sizes)
+        if type(form) is tuple:
+            return len(form) == len(params) and all(
+                [self.gives_params(f, p, sizes) for f, p in zip(form, params, strict=True)]
+            )
+        return bool(at(form, sizes) == params)
+
+    def takes(self, specs: Sequence[Spec], sizes: Sizes) -> bool:
+        """Whether inputs at these sizes have these specs."""
+        for i, given in enumerate(self.graph.inputs):
+            shape = self.inputs.get(i)
+            of = given.spec if shape is None else _shaped(given.spec, at(shape, sizes))
+            if specs[i] is not of:
+                return False
+        return True
+
     def sizes_of(self, specs: Sequence[Spec]) -> Sizes | None:
         """The sizes at which inputs have these specs, if there are any."""
         found: dict[int, int] = {}
@@ -135,11 +158,7 @@ class Template:
         if len(found) != len(self.dims):
             return None
         sizes = tuple([found[d] for d in range(len(self.dims))])
-        for i, given in enumerate(self.graph.inputs):
-            shape = at(self.inputs.get(i, given.spec.shape), sizes)
-            if specs[i] is not _shaped(given.spec, shape):
-                return None
-        return sizes
+        return sizes if self.takes(specs, sizes) else None
 
     def reads_sizes(self) -> bool:
         """Whether every dim can be found from the shapes of inputs."""
@@ -219,6 +238,8 @@ def fit(graphs: Sequence[Graph], dims: Sequence[str], points: Sequence[Sizes]) -
 def _apart(graph: Graph) -> Graph:
     """Each use of a 0-d constant has one of its own: which of them are equal is a matter of
     sizes."""
+    if not graph.constants:
+        return graph
     begin, end = len(graph.inputs), graph.first_step_slot
     constants: list[Any] = [c for c in graph.constants if c.spec.shape]
     place = {begin + graph.constants.index(c): begin + i for i, c in enumerate(constants)}
@@ -355,6 +376,13 @@ class _Basis:
         if found is None or any(c.denominator != 1 or not c for c in found):
             return None
         return tuple([(int(c), p) for c, p in zip(found, powers, strict=True)])
+
+
+def polynomials(
+    dims: Sequence[str], points: Sequence[Sizes]
+) -> Callable[[tuple[int, ...]], Polynomial | None]:
+    """A function from the values of a number at these points to its polynomial, if it has one."""
+    return _Basis(tuple(dims), tuple(points)).polynomial
 
 
 def solved(rows: Sequence[Sequence[int]], values: Sequence[int]) -> list[Fraction] | None:

@@ -14,6 +14,7 @@ from proa.config import config
 from proa.errors import DeviceError, JitError, Overwritten, message
 from proa.graph.node import Node, Value, line_of
 from proa.record.donation import again, donated, last_reads
+from proa.record.family import family_of
 from proa.record.key import Pending, check_there, graph_of, pending, reach, role_of
 from proa.record.live import (
     CAPTURE,
@@ -172,9 +173,15 @@ def find_plan(
     plan = cache.find(key)
     if plan is None:
         check_there(work)
+        family = None if donated else family_of(work, device, numerics)
+        plan = family.plan(work) if family is not None else None
+        if plan is not None:
+            return cache.bind(key, plan)
         reason, where = why_new(work.nodes, list(cache.plans.values()))
         graph = graph_of(work, [role_of(v) for v in work.leaves])
         plan = cache.add(key, Plan(graph, device, reason, where, numerics, donated))
+        if family is not None:
+            family.add(work, plan)
     return plan
 
 

@@ -16,22 +16,32 @@ from proa.compile.watch import timed, watch
 from proa.config import config
 from proa.graph.graph import Graph
 from proa.graph.node import Where, line_of
+from proa.graph.template import Sizes
+from proa.record.sized import Sized, contractions_of
+
+MOST_BOUND: Final = 256
 
 
 @final
 class Plan:
-    """One structure: its recorded graph, the program after all passes, what runs it now."""
+    """One structure: its recorded graph, the program after all passes, what runs it now.
 
-    __slots__ = ("graph", "program", "run", "sights", "whole", "reason", "where", "number",
-                 "contractions", "donated")  # fmt: skip
+    A plan may be that of some `sizes` of a program for many: then its graph and its program are
+    made when somebody asks.
+    """
+
+    __slots__ = ("_graph", "_program", "run", "sights", "whole", "reason", "where", "number",
+                 "contractions", "donated", "sized", "sizes")  # fmt: skip
 
     def __init__(
         self, graph: Graph, device: Device, reason: str, where: Where, numerics: str = "strict",
         donated: frozenset[int] = frozenset(),
     ) -> None:  # fmt: skip
-        self.graph = graph
+        self._graph: Graph | None = graph
         chip = backend(device.backend)
-        self.program: Program = timed("compile", lower, graph, chip, device, numerics, donated)
+        self._program: Program | None = timed(
+            "compile", lower, graph, chip, device, numerics, donated
+        )
         self.run: Any = None
         self.sights = 0
         self.whole = False
@@ -39,8 +49,43 @@ class Plan:
         self.where = where
         self.number = 0
         self.donated = 0
-        families = [s.entry.primitive.family.name for s in self.program.graph.steps]
-        self.contractions = families.count("contraction") + families.count("window")
+        self.contractions = contractions_of(self.program.graph)
+        self.sized: Sized | None = None
+        self.sizes: Sizes = ()
+
+    @classmethod
+    def at(cls, sized: Sized, sizes: Sizes) -> Plan:
+        """The plan of a program for many sizes at these."""
+        new = cls.__new__(cls)
+        new._graph = new._program = new.run = new.where = None
+        new.sights, new.whole, new.donated = 0, False, 0
+        new.number, new.reason = sized.number, "other sizes"
+        new.contractions = sized.contractions
+        new.join(sized, sizes)
+        return new
+
+    def join(self, sized: Sized, sizes: Sizes) -> None:
+        """From now on this plan is that of a program for many sizes at these."""
+        self.sized, self.sizes = sized, sizes
+
+    def prepare(self) -> None:
+        """What runs is at hand from now on."""
+        if not self.whole:
+            self._choose()
+
+    @property
+    def graph(self) -> Graph:
+        if self._graph is None:
+            assert self.sized is not None
+            self._graph = self.sized.recorded.bind(self.sizes)
+        return self._graph
+
+    @property
+    def program(self) -> Program:
+        if self._program is None:
+            assert self.sized is not None
+            self._program = self.sized.program_at(self.sizes)
+        return self._program
 
     def __call__(self, buffers: Sequence[Any]) -> list[Any]:
         """The first sight runs operation by operation, the second compiles the whole."""
@@ -84,6 +129,9 @@ class Plan:
         return shown(name, self.graph, chip, device, numerics)
 
     def _choose(self) -> None:
+        if self.sized is not None:
+            self.run, self.whole = self.sized.executable(self.sizes), True
+            return
         chip = backend(self.program.device.backend)
         if self.sights == 1 and not (chip.eager_compile and not self._mostly_ready(chip.name)):
             self.run = OneByOne(self.program, chip)
@@ -102,17 +150,37 @@ class Plan:
 
 @final
 class Cache:
-    """Plans by key, the oldest dropped first. Keys are compared in full; no hash is trusted."""
+    """Plans by key, the oldest dropped first. Keys are compared in full; no hash is trusted.
 
-    __slots__ = ("plans", "lock", "made")
+    `bound` are those of programs for many sizes, apart, so that many sizes push out no program;
+    the one that was used longest ago goes first.
+    """
+
+    __slots__ = ("plans", "bound", "families", "lock", "made")
 
     def __init__(self) -> None:
         self.plans: dict[tuple[Any, ...], Plan] = {}
+        self.bound: dict[tuple[Any, ...], Plan] = {}
+        self.families: dict[tuple[Any, ...], Any] = {}
         self.lock = threading.Lock()
         self.made = 0
 
     def find(self, key: tuple[Any, ...]) -> Plan | None:
-        return self.plans.get(key)
+        found = self.plans.get(key)
+        if found is None and self.bound:
+            with self.lock:
+                found = self.bound.pop(key, None)
+                if found is not None:
+                    self.bound[key] = found
+        return found
+
+    def bind(self, key: tuple[Any, ...], plan: Plan) -> Plan:
+        """One more plan of a program for many sizes."""
+        with self.lock:
+            found = self.bound.setdefault(key, plan)
+            while len(self.bound) > min(MOST_BOUND, config.program_limit):
+                del self.bound[next(iter(self.bound))]
+        return found
 
     def add(self, key: tuple[Any, ...], plan: Plan) -> Plan:
         with self.lock:
@@ -127,6 +195,8 @@ class Cache:
     def clear(self) -> None:
         with self.lock:
             self.plans.clear()
+            self.bound.clear()
+            self.families.clear()
 
 
 cache: Final = Cache()
@@ -173,15 +243,22 @@ def _written(plan: Plan) -> list[str]:
 def programs() -> list[dict[str, Any]]:
     """One row for each program: number, operations, sights, tier, reason, line."""
     rows = []
-    for plan in list(cache.plans.values()):
+    bound: dict[int, list[Plan]] = {}
+    plans = list(cache.plans.values())
+    for plan in [*plans, *list(cache.bound.values())]:
+        if plan.sized is not None:
+            bound.setdefault(id(plan.sized), []).append(plan)
+    for plan in plans:
         report = plan.report
+        of, same = plan.sized, bound.get(id(plan.sized), [])
+        is_sized = of is not None and of.number == plan.number
         rows.append(
             {
                 "number": plan.number,
                 "recorded": len(plan.graph.steps),
                 "operations": len(plan.program.graph.steps),
                 "outputs": len(plan.graph.outputs),
-                "sights": plan.sights,
+                "sights": sum(p.sights for p in same) if is_sized else plan.sights,
                 "compiled": plan.whole,
                 "kernels": report.get("kernels"),
                 "peak_bytes": report["peak_bytes"],
@@ -191,6 +268,8 @@ def programs() -> list[dict[str, Any]]:
                 "reason": plan.reason,
                 "line": line_of(plan.where),
                 "written": _written(plan),
+                "dims": of.text() if is_sized and of is not None else "",
+                "sizes": [p.sizes for p in same] if is_sized else [],
             }
         )
     return rows

@@ -15,7 +15,7 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.memory import LARGE, Piece, address_of, allocate
 from proa.backends.cpu.product_copy import Copied, Copy, copied
 from proa.backends.cpu.target import target
-from proa.compile.backend import API, Device, lost
+from proa.compile.backend import API, Device, Donation, lost
 from proa.compile.program import Program
 from proa.errors import Overwritten
 from proa.graph.entry import Entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array as numbers
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.layout import Layout
 from proa.backends.cpu.memory import ALIGNMENT, LARGE, Arena, address_of, allocate, pool
 from proa.backends.cpu.nest import Control, Host, Nests
-from proa.backends.cpu.plan import barriers, plan
+from proa.backends.cpu.plan import Plan, barriers, plan
+from proa.backends.cpu.product_copy import Copied
 from proa.backends.cpu.seen import works
 from proa.backends.cpu.target import cores
 from proa.backends.cpu.threads import threads
@@ -27,7 +28,9 @@ from proa.compile.watch import Watcher, noted
 from proa.config import config
 from proa.errors import ExecutionError, OutOfMemory, ProaError, message
 from proa.graph.node import line_of
+from proa.graph.size import most, named, plain
 from proa.graph.spec import Spec
+from proa.graph.template import Sizes
 
 MOST_NUMBERS: Final = 256
 FEW: Final = 16 << 10  # bytes written; up to here the interpreter's lock is kept
@@ -53,54 +56,81 @@ Actions = list[tuple[int, Callable[[Run], None]]]
 
 
 @final
+class Laid(NamedTuple):
+    """What sizes decide of a program. Of each call: `tiles`, and the bytes that it writes. `made`:
+    results in memory of their own (base, shape, dtype, bytes); `reused`: those that may lie where
+    an input does (base, inputs, bytes)."""
+
+    words: Any
+    tiles: Sequence[int]
+    written: Sequence[int]
+    made: list[tuple[int, tuple[int, ...], Any, int]]
+    copies: list[tuple[int, Copied, int]]
+    reused: list[tuple[int, list[int], int]]
+    arena: int
+    scratch: int
+    peak: int
+
+    def at(self, value: Callable[[int], int], words: Any) -> Laid:
+        """With numbers as they are at some sizes."""
+        return Laid(
+            words, [value(n) for n in self.tiles], [value(n) for n in self.written],
+            [(b, tuple([value(n) for n in s]), d, value(n)) for b, s, d, n in self.made],
+            [(i, of._replace(columns=value(of.columns), depth=value(of.depth)), b)
+             for i, of, b in self.copies],
+            [(b, sources, value(n)) for b, sources, n in self.reused],
+            value(self.arena), value(self.scratch), value(self.peak),
+        )  # fmt: skip
+
+
+@final
 class CpuExecutable:
     """Memory outside the arena: inputs, constants, results, and what host calls give, in this
-    order; what is viewed is worked out from layouts when a host call needs it."""
+    order; what is viewed is worked out from layouts when a host call needs it.
 
-    __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
-                 "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "reused",
-                 "overwrites", "copies", "inner")  # fmt: skip
+    What is prepared once stands for all sizes; what `Laid` holds is laid for some (`moved`)."""
+
+    __slots__ = ("program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
+                 "outputs", "report_", "actions", "made", "table", "words", "scratch",
+                 "template", "inputs", "numbers", "reused", "arena", "laid", "tiles", "written",
+                 "overwrites", "copies", "inner", "sized")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
         self.program = nests.draft.program
-        self.nests = nests
         self.buffer = buffer
         self.inner = inner
-        self.specs = nests.specs
+        self.sized: Any = None  # what gives the same at other sizes
+        specs = nests.specs
         self.constants = [_solid(c.array) for c in graph.constants]
         self.inputs = len(graph.inputs)
         self.numbers: dict[Any, tuple[Any, int]] = {}
         given = self.inputs + len(self.constants)
-        owners = [(nests.owner(o), self.specs[o]) for o in graph.outputs]
+        owners = [(nests.owner(o), specs[o]) for o in graph.outputs]
         whole = {m: of for m, of in owners if m >= given}
         hosts = [s for a in nests.actions if type(a) is not Call for s in a.results]
-        self.plan = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts]),
-                                 *nests.copies.values()])  # fmt: skip
-        self.outputs = [(self.plan.bases[m], of) for m, of in owners]
-        host = set(hosts)
-        self.made = [
-            (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)
-            for s, of in whole.items() if s not in host
-            for o in [self.specs[s] if s < len(self.specs) else of]
-        ]  # fmt: skip
-        self.copies = [(i, of, self.plan.bases[m]) for (i, of), m in nests.copies.items()]
-        self._lay()
-        self.actions = self._grouped()
-        # What runs in several parts could be interrupted when some inputs are overwritten.
-        reused = self.plan.reused if len(self.actions) == 1 else {}
-        if sum(nests.bytes_of(m) for m in reused) < LARGE:  # to look would cost more than memory
-            reused = {}
-        rows = {self.plan.bases[m]: [s for s in sources if s < self.inputs]
-                for m, sources in reused.items()}  # fmt: skip
-        self.reused = {base: sources for base, sources in rows.items() if sources}
-        self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
+        planned = plan(nests, [*range(given), *dict.fromkeys([*whole, *hosts]),
+                               *nests.copies.values()])  # fmt: skip
+        bases = planned.bases
+        self.detail: Any = (nests, planned)
+        self.kinds = nests.actions
+        self.outputs = [(bases[m], of) for m, of in owners]
         self.quiet = any(type(a) is Host for a in nests.actions)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
-                            for f in self.plan.frees])  # fmt: skip
-        self.peak_bytes = self._peak()
+                            for f in planned.frees])  # fmt: skip
+        self.template = numbers("q", [0] * (1 + len(bases)))
+        host = set(hosts)
+        made = [
+            (bases[s], o.shape, o.dtype.numpy, o.nbytes)
+            for s, of in whole.items() if s not in host
+            for o in [specs[s] if s < len(specs) else of]
+        ]  # fmt: skip
+        copies = [(i, of, bases[m]) for (i, of), m in nests.copies.items()]
+        reused = [(bases[m], sources, nests.bytes_of(m)) for m, sources in planned.reused.items()]
+        self.table, laid = self._tabled(nests, planned)
+        self.laid = self._measured(laid._replace(made=made, copies=copies, reused=reused))
+        self._lay(self.laid.at(plain, self.laid.words))
         calls = [a for a in nests.actions if type(a) is Call]
         self.report_ = {
             "operations": len(graph.steps), "kernels": len(calls),
@@ -109,38 +139,101 @@ class CpuExecutable:
         }  # fmt: skip
 
     @property
+    def nests(self) -> Nests:
+        return self._details()[0]
+
+    @property
+    def plan(self) -> Plan:
+        return self._details()[1]
+
+    def _details(self) -> tuple[Nests, Plan]:
+        """At other sizes than it was planned at they are worked out when somebody asks."""
+        if type(self.detail) is not tuple:
+            self.detail = self.detail()
+        found: tuple[Nests, Plan] = self.detail
+        return found
+
+    @property
     def report(self) -> dict[str, Any]:
-        return dict(self.report_)
+        return self.report_ | (self.sized.report if self.sized is not None else {})
+
+    def at(self, sizes: Sizes) -> CpuExecutable:
+        """The same program at other sizes of its template's dims: what is called with buffers."""
+        found: CpuExecutable = self.sized.at(sizes)
+        return found
 
     # Preparing.
 
-    def _lay(self) -> None:
-        """The table of calls: for each its kernel, tiles, and words."""
-        rows, self.words, self.scratch = numbers("q"), numbers("q"), 0
-        starts = []
-        calls = [a for a in self.nests.actions if type(a) is Call]
-        for call in calls:
-            starts.append(len(self.words))
+    def _tabled(self, nests: Nests, planned: Plan) -> tuple[Any, Laid]:
+        """The rows of all calls, but for where their words lie; and what sizes decide of them."""
+        rows, words, scratch, start = numbers("q"), [], 0, 0
+        calls = [a for a in nests.actions if type(a) is Call]
+        for call, begins in zip(calls, barriers(nests, planned), strict=True):
             for memory, offset in (*call.operands, *call.results):
-                self.words.extend(self.plan.place(memory, offset) if call.tiles else (0, 0))
-            self.words.extend(call.table)
-            self.scratch = max(self.scratch, call.scratch)
-        at = self.words.buffer_info()[0]
-        after = barriers(self.nests, self.plan)
-        for call, start, begins in zip(calls, starts, after, strict=True):
+                words += planned.place(memory, offset) if call.tiles else (0, 0)
+            words += call.table
             address = engine().find(call.kernel, self.program.numerics) if call.tiles else 0
-            rows.extend((address, call.tiles, at + 8 * start, begins))
-        self.table = rows
-        self.scratch = -(-self.scratch // ALIGNMENT) * ALIGNMENT
-        count = 1 + len(self.plan.bases)
-        self.template = numbers("q", [0] * count)
+            rows.extend((address, 0, 8 * start, begins))
+            start = len(words)
+            scratch = most(scratch, call.scratch)
+        tiles = [c.tiles for c in calls]
+        written = [sum(nests.bytes_of(m) for m, _ in c.results) for c in calls]
+        scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
+        return rows, Laid(words, tiles, written, [], [], [], planned.arena, scratch, 0)
+
+    def _measured(self, laid: Laid) -> Laid:
+        """Bytes of the arena, scratch, and what lives beside them at once."""
+        nests, planned = self._details()
+        own = sum(nbytes for _, _, _, nbytes in laid.made)
+        live = peak = 0
+        sizes = {b: nests.bytes_of(m) for m, b in planned.bases.items()}
+        for action, frees in zip(nests.actions, self.frees, strict=True):
+            if type(action) is not Call:
+                live = named(live + sum(nests.bytes_of(s) for s in action.results))
+                peak = most(peak, live)
+            live -= sum(sizes[b] for b in frees)
+        return laid._replace(peak=laid.arena + laid.scratch * cores() + own + peak)
+
+    def moved(self, program: Program, laid: Laid, detail: Callable[[], Any]) -> CpuExecutable:
+        """The same at other sizes, with a graph of the same steps."""
+        new = object.__new__(CpuExecutable)
+        for name in CpuExecutable.__slots__:
+            setattr(new, name, getattr(self, name))
+        new.program, new.detail, new.sized = program, detail, None
+        graph = program.graph
+        pairs = zip(self.outputs, graph.output_specs(), strict=True)
+        new.outputs = [(base, of) for (base, _), of in pairs]
+        new.constants = [_solid(c.array) for c in graph.constants]
+        new.table, new.template = self.table[:], self.template[:]
+        new._lay(laid)
+        new.report_ = self.report_ | {"peak_bytes": new.peak_bytes}
+        return new
+
+    def _lay(self, laid: Laid) -> None:
+        """Fills in what sizes decide."""
+        before = self.table[2] if len(self.table) else 0
+        self.words = numbers("q", laid.words)
+        rows = np.frombuffer(self.table, np.int64).reshape(-1, 4)
+        self.tiles, self.written = laid.tiles, laid.written
+        rows[:, 1] = laid.tiles
+        rows[:, 2] += self.words.buffer_info()[0] - before
+        self.arena, self.scratch, self.peak_bytes = laid.arena, laid.scratch, laid.peak
+        self.made, self.copies = laid.made, laid.copies
         for i, constant in enumerate(self.constants, 1 + self.inputs):
             self.template[i] = address_of(constant)
+        self.actions = self._grouped()
+        # What runs in several parts could be interrupted when some inputs are overwritten.
+        reused = laid.reused if len(self.actions) == 1 else []
+        if sum(n for _, _, n in reused) < LARGE:  # to look would cost more than memory
+            reused = []
+        rows_ = [(base, [s for s in sources if s < self.inputs]) for base, sources, _ in reused]
+        self.reused = {base: sources for base, sources in rows_ if sources}
+        self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
 
     def _grouped(self, is_single: bool = False) -> Actions:
         """Neighbouring calls as one walk: the number of the first action, and what runs."""
         found: Actions = []
-        actions, number, row = self.nests.actions, 0, 0
+        actions, number, row = self.kinds, 0, 0
         while number < len(actions):
             end = number
             while end < len(actions) and type(actions[end]) is Call:
@@ -148,22 +241,21 @@ class CpuExecutable:
                 if config.cpu_checked or is_single:
                     break
             if end > number:
-                found.append((number, self._walk(row, row + end - number, actions[number:end])))
+                found.append((number, self._walk(row, row + end - number, number)))
                 row, number = row + end - number, end
                 continue
-            action = actions[number]
+            action = self.nests.actions[number]
             run = self._control(action) if type(action) is Control else self._host(action)
             found.append((number, run))
             number += 1
         return found
 
-    def _walk(self, first: int, last: int, calls: list[Call]) -> Callable[[Run], None]:
+    def _walk(self, first: int, last: int, number: int) -> Callable[[Run], None]:
         if config.cpu_checked:
-            return self._checked(first, calls[0])
+            return self._checked(first, self.nests.actions[number])
         table, stride = self.table.buffer_info()[0], self.scratch
-        shared = any(c.tiles > 1 for c in calls)
-        written = sum(self.nests.bytes_of(m) for c in calls for m, _ in c.results)
-        held = not shared and written <= FEW
+        shared = max(self.tiles[first:last]) > 1
+        held = not shared and sum(self.written[first:last]) <= FEW
 
         def run(now: Run) -> None:
             bases, places = now.bases.buffer_info()[0], now.places if shared else 1
@@ -226,9 +318,8 @@ class CpuExecutable:
 
     def _reader(self, slot: int) -> Callable[[Run], Any]:
         """A slot as an array: a view of its memory where it is one."""
-        layout, of = self.nests.layout(slot), self.specs[slot]
-        base = self.plan.bases.get(layout.root)
-        root = self.specs[layout.root]
+        layout, specs = self.nests.layout(slot), self.nests.specs
+        base, of, root = self.plan.bases.get(layout.root), specs[slot], specs[layout.root]
         if base is None:
             start = self.plan.offsets[layout.root]
             stop = start + root.nbytes
@@ -241,18 +332,6 @@ class CpuExecutable:
         if layout.root == slot:
             return lambda now: now.arrays[base]
         return lambda now: viewed(now.arrays[base], layout, of)
-
-    def _peak(self) -> int:
-        """Bytes of the arena, scratch, and what lives beside them at once."""
-        own = sum(nbytes for _, _, _, nbytes in self.made)
-        live = most = 0
-        sizes = {b: self.nests.bytes_of(m) for m, b in self.plan.bases.items()}
-        for action, frees in zip(self.nests.actions, self.frees, strict=True):
-            if type(action) is not Call:
-                live += sum(self.nests.bytes_of(s) for s in action.results)
-            most = max(most, live)
-            live -= sum(sizes[b] for b in frees)
-        return self.plan.arena + self.scratch * cores() + own + most
 
     # Running.
 
@@ -277,7 +356,7 @@ class CpuExecutable:
         given: dict[int, Any] = {}
         found: list[Any] = []
         raw, scratch, done = None, 0, list[None]()
-        size, places = self.plan.arena, threads().count
+        size, places = self.arena, threads().count
         total = size + self.scratch * places
         try:
             if self.reused and actions is None:

@@ -26,6 +26,7 @@ from proa.backends.cpu.target import Target
 from proa.backends.cpu.vector import Vector, select
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import most
 
 GROUP: Final = 2  # vectors that go side by side across rows
 CHAINS: Final = 4  # and along one
@@ -220,12 +221,12 @@ def plan(nests: Any, step: int) -> None:
     pattern, across = "u", COLUMNS
     if is_row or axes[0].strides[0] != width or axes[0].size < LEAST_COLUMNS:
         pattern = "r" if is_row else "g"
-        across = max(1, TILE_BYTES // max(1, width * size))
+        across = most(1, TILE_BYTES // most(1, width * size))
         longest = max(range(len(axes)), key=lambda i: axes[i].size)
         axes.insert(0, axes.pop(longest))
     beside, rows = axes[0], axes[1:]
     part, tiles = parted(
-        prod(a.size for a in rows), beside.size, max(1, width * size), across=across
+        prod(a.size for a in rows), beside.size, most(1, width * size), across=across
     )
     table = [*part, *beside.strides, size, layout.strides[along], *rows_table(rows, 2)]
     tiles = tiles if of.size else 0

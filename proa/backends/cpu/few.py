@@ -16,6 +16,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Final
 
 from proa.graph.entry import Entry
+from proa.graph.size import exact
 
 if TYPE_CHECKING:
     from proa.backends.cpu.rows import Operand, Result
@@ -34,7 +35,7 @@ def fits(
     """Whether sums over the axes `across` are made so. Positions along these have no memory that
     could begin elsewhere."""
     count = prod([shape[a] for a in across])
-    if not 2 <= count <= MOST or prod(shape) < LEAST * count:
+    if prod(shape) < LEAST * count or not 2 <= count <= MOST:
         return False
     moving = [o for o in operands if any(o.strides[a] for a in across)]
     if any(o.is_index for o in moving) or len(operands) + (count - 1) * len(moving) > OPERANDS:
@@ -49,7 +50,7 @@ def unrolled(
     """A loop over all other axes: its operands, nodes, results and shape. The node of a sum reads
     an element of each row; what is alike for all rows is read and computed once."""
     is_sum = {r.number for r in sums}
-    places = list(product(*[range(shape[a]) for a in across]))
+    places = list(product(*[range(exact(shape[a])) for a in across]))
     read: dict[Operand, int] = {}
     found: list[list[int]] = []  # of each row: an operand's number for each number before
     for place in places:

@@ -38,6 +38,7 @@ from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.vector import Vector, select
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import least, most
 from proa.ops.families.indexing import window_span
 
 LEAST_ROW: Final = 4  # elements; shorter rows are walked across
@@ -358,10 +359,10 @@ def _split(
     wanted = 4 * cores if cores > 1 else 1
     height = -(-beside // wanted)
     tiles = -(-beside // height)
-    parts = min(-(-wanted // tiles), max(1, size * width // LEAST_BYTES))
+    parts = least(-(-wanted // tiles), most(1, size * width // LEAST_BYTES))
     columns = -(-size // parts)
     tiles *= -(-size // columns)
-    ranges = 1 if columns * width < LINE_BYTES else min(-(-cores // tiles), longest)
+    ranges = 1 if columns * width < LINE_BYTES else least(-(-cores // tiles), longest)
     length = -(-longest // ranges)
     part = (beside, height, size, columns, -(-size // columns))
     return part, tiles * -(-longest // length), length

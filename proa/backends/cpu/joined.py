@@ -16,6 +16,7 @@ from proa.backends.cpu.layout import Layout, fresh
 from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.vector import Body, Vector
 from proa.graph.entry import Entry
+from proa.graph.size import least, most
 
 GROUP: Final = 4  # vectors that go side by side
 TILE_BYTES: Final = 1 << 16
@@ -294,9 +295,9 @@ def parted(
 ) -> tuple[tuple[int, ...], int]:
     """Rows of `size` elements as tiles of about so many bytes, `across` elements wide where there
     are rows enough: the words that `Code.part` reads, and how many tiles there are."""
-    most = max(1, bytes_ // width)
-    columns = max(1, min(size, max(across, most // max(1, rows)) if across else most))
-    height = max(1, min(rows, most // columns))
+    share = most(1, bytes_ // width)
+    columns = most(1, least(size, most(across, share // most(1, rows)) if across else share))
+    height = most(1, least(rows, share // columns))
     count = -(-size // columns)
     return (rows, height, size, columns, count), -(-rows // height) * count
 
@@ -415,8 +416,8 @@ def move(
     part, tiles = parted(prod(a.size for a in rows), inner.size, width, across=across)
     past = int(prod(shape) * width >= target().l3_bytes // 2)
     table = [*part, *inner.strides, past]
-    for _, most, stride in starts:
-        table += [most, stride]
+    for _, last, stride in starts:
+        table += [last, stride]
     table += rows_table(rows, 2)
     kernel = Move(width, pattern, len(starts), moves_goal)
     operands = (source, *[place for place, _, _ in starts])

@@ -24,9 +24,11 @@ from proa.backends.cpu.executable import CpuExecutable
 from proa.backends.cpu.fuse import fuse
 from proa.backends.cpu.kernel import Call, Kernel
 from proa.backends.cpu.nest import Nests, nest
+from proa.backends.cpu.sized import Sized
 from proa.backends.numpy.backend import guard
 from proa.compile.program import Program
 from proa.config import config
+from proa.graph.size import plain
 
 
 def ir(nests: Nests) -> Nests:
@@ -55,7 +57,10 @@ PASSES: Final[list[Pass]] = [
 
 def compiled(program: Program, buffer: Any) -> CpuExecutable:
     """All passes in order; what no machine can hold is refused before any."""
-    return _executable(_passed(program, PASSES), buffer)
+    made = _executable(_passed(program, PASSES), buffer)
+    if program.template is not None:
+        made.sized = Sized(program, lambda other: _executable(_passed(other, PASSES), buffer))
+    return made
 
 
 def compiled_all(programs: Sequence[Program], buffer: Any) -> list[CpuExecutable]:
@@ -70,7 +75,7 @@ def _executable(nests: Nests, buffer: Any) -> CpuExecutable:
 
 
 def _passed(program: Program, passes: Sequence[Pass]) -> Any:
-    largest = max([s.nbytes for s in program.graph.slot_specs()], default=0)
+    largest = max([plain(s.nbytes) for s in program.graph.slot_specs()], default=0)
     if largest > LARGE:
         guard(largest, program)
     for name, state in states(program, passes):

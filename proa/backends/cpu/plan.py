@@ -1,13 +1,19 @@
-"""Where every memory of a Program lies: in one arena, where pieces are used again as soon as what
-they held is needed no more, or outside: inputs, constants, results, and what host calls give."""
+"""Where every memory of a Program lies: in a place of one arena, which is used again as soon as what
+it held is needed no more, or outside: inputs, constants, results, and what host calls give.
+
+Which memories share a place is a matter of when they are needed. A place is as large as the largest
+of them and lies behind the one before, whatever the sizes; so at other sizes nothing is planned
+anew, and what must wait for what stays as it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from proa.backends.cpu.kernel import Call
 from proa.backends.cpu.nest import Control, Host, Nests
+from proa.graph.size import most, named, plain
 
 ALIGNMENT: Final = 64
 
@@ -15,10 +21,11 @@ ALIGNMENT: Final = 64
 @final
 class Plan(NamedTuple):
     """`bases`: of each memory outside the arena the number of its base; the arena is base 0.
-    `offsets`: of each memory inside. `frees`: bases that nothing needs after an action.
+    `places`, `offsets`: of each memory inside. `frees`: bases that nothing needs after an action.
     `reused`: memories outside that may lie where an input does, with those inputs."""
 
     bases: dict[int, int]
+    places: dict[int, int]
     offsets: dict[int, int]
     arena: int
     frees: tuple[tuple[int, ...], ...]
@@ -27,6 +34,11 @@ class Plan(NamedTuple):
     def place(self, memory: int, offset: int) -> tuple[int, int]:
         base = self.bases.get(memory)
         return (base, offset) if base is not None else (0, self.offsets[memory] + offset)
+
+    def where(self, memory: int) -> tuple[int, int]:
+        """Its base, and its place in the arena: what is equal for memories that lie together."""
+        base = self.bases.get(memory)
+        return (base, 0) if base is not None else (0, self.places[memory])
 
 
 def used(nests: Nests, action: Any) -> tuple[list[int], list[int]]:
@@ -55,9 +67,11 @@ def plan(nests: Nests, outside: Iterable[int]) -> Plan:
         (first[m], last[m], nests.bytes_of(m), m) for m in first
         if m not in bases and m not in homes
     ]  # fmt: skip
-    offsets, size = _placed(inside)
-    offsets |= {m: offsets[home] for m, home in homes.items()}
-    return Plan(bases, offsets, size, tuple([tuple(f) for f in frees]), reused)
+    places = _placed([(start, end, plain(nbytes), m) for start, end, nbytes, m in inside])
+    starts, size = _ends(places, {m: nbytes for _, _, nbytes, m in inside})
+    places |= {m: places[home] for m, home in homes.items()}
+    offsets = {m: starts[place] for m, place in places.items()}
+    return Plan(bases, places, offsets, size, tuple([tuple(f) for f in frees]), reused)
 
 
 def _in_place(
@@ -94,73 +108,54 @@ def barriers(nests: Nests, plan: Plan) -> list[int]:
     write, or writes over what they read (where results may lie). Never less than for the call
     before."""
     found: list[int] = []
-    spans: list[tuple[list[tuple[int, int, int]], list[tuple[int, int, int]]]] = []
+    seen: list[tuple[set[Any], set[Any]]] = []
     for call in nests.actions:
         if type(call) is not Call:
             continue
         reads, writes = [
-            [_span(nests, plan, n) for m, _ in part for n in (m, *plan.reused.get(m, ()))]
-            if call.tiles else [] for part in (call.operands, call.results)
+            {plan.where(n) for m, _ in part for n in (m, *plan.reused.get(m, ()))}
+            if call.tiles else set() for part in (call.operands, call.results)
         ]  # fmt: skip
-        number, after = len(spans), found[-1] if found else 0
+        number, after = len(seen), found[-1] if found else 0
         after = max(after, number - WINDOW)
         for other in range(number - 1, after - 1, -1):
-            read, written = spans[other]
-            if _meet(writes, read) or _meet(written, [*reads, *writes]):
+            read, written = seen[other]
+            if not (writes.isdisjoint(read) and written.isdisjoint(reads | writes)):
                 after = other + 1
                 break
         found.append(after)
-        spans.append((reads, writes))
+        seen.append((reads, writes))
     return found
 
 
-def _span(nests: Nests, plan: Plan, memory: int) -> tuple[int, int, int]:
-    """Base, begin and end of a memory."""
-    base, begin = plan.place(memory, 0)
-    return base, begin, begin + nests.bytes_of(memory)
-
-
-def _meet(some: list[tuple[int, int, int]], others: list[tuple[int, int, int]]) -> bool:
-    return any(a == c and b < y and x < e for a, b, e in some for c, x, y in others)
-
-
-def _placed(pieces: list[tuple[int, int, int, int]]) -> tuple[dict[int, int], int]:
-    """(first use, last use, bytes, name) -> offsets: in order of first use the lowest gap that
-    holds a piece; what is free again joins its neighbours."""
-    offsets: dict[int, int] = {}
-    gaps: list[list[int]] = []  # [begin, end], ascending, apart
-    top = size = 0
-    busy: list[tuple[int, int, int]] = []  # (last use, begin, end)
-    for start, end, nbytes, name in sorted(pieces):
-        for row in [b for b in busy if b[0] < start]:
-            busy.remove(row)
-            _opened(gaps, row[1], row[2])
-        while gaps and gaps[-1][1] == top:
-            top = gaps.pop()[0]
-        need = max(ALIGNMENT, -(-nbytes // ALIGNMENT) * ALIGNMENT)
-        fitting = [g for g in gaps if g[1] - g[0] >= need]
+def _placed(pieces: Sequence[tuple[int, int, int, int]]) -> dict[int, int]:
+    """(first use, last use, bytes, name) -> numbers of places. The largest first, each where it
+    fits best of those that are free while it is needed."""
+    found: dict[int, int] = {}
+    places: list[tuple[int, list[tuple[int, int]]]] = []  # bytes, when needed
+    for start, end, nbytes, name in sorted(pieces, key=lambda p: (-p[2], p)):
+        fitting = [
+            i for i, (_, spans) in enumerate(places)
+            if all(end < first or last < start for first, last in spans)
+        ]  # fmt: skip
         if fitting:
-            gap = min(fitting, key=lambda g: g[1] - g[0])
-            begin = gap[0]
-            gap[0] += need
-            if gap[0] == gap[1]:
-                gaps.remove(gap)
+            number = min(fitting, key=lambda i: places[i][0])
         else:
-            begin, top = top, top + need
-        offsets[name] = begin
-        busy.append((end, begin, begin + need))
-        size = max(size, top)
-    return offsets, size
+            number = len(places)
+            places.append((nbytes, []))
+        places[number][1].append((start, end))
+        found[name] = number
+    return found
 
 
-def _opened(gaps: list[list[int]], begin: int, end: int) -> None:
-    """One more gap, joined with those beside it."""
-    for gap in list(gaps):
-        if gap[1] == begin:
-            begin = gap[0]
-            gaps.remove(gap)
-        elif gap[0] == end:
-            end = gap[1]
-            gaps.remove(gap)
-    gaps.append([begin, end])
-    gaps.sort()
+def _ends(places: dict[int, int], sizes: dict[int, int]) -> tuple[list[int], int]:
+    """Where each place begins, and where the last one ends."""
+    held: list[list[int]] = [[] for _ in range(max(places.values(), default=-1) + 1)]
+    for memory, place in places.items():
+        held[place].append(sizes[memory])
+    starts, top = [], 0
+    for some in held:
+        starts.append(top)
+        need = most(*[-(-n // ALIGNMENT) * ALIGNMENT for n in some], ALIGNMENT)
+        top = named(top + need)
+    return starts, top

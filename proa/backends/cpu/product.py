@@ -26,6 +26,7 @@ from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import exact, least, most
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
 FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
@@ -65,7 +66,7 @@ class Problem(NamedTuple):
 
     @property
     def work(self) -> int:
-        return self.products * self.rows.size * self.columns.size * max(1, self.depth.size)
+        return self.products * self.rows.size * self.columns.size * most(1, self.depth.size)
 
 
 @final
@@ -246,9 +247,9 @@ def _caches(shape: Shape, machine: Target) -> tuple[int, int, int]:
     panels, share = 1, second
     if shape.keeps_sliver:
         panels, share = max(1, second // shape.panel_bytes), third
-    most = min(2048, share // (BLOCK * shape.itemsize)) // shape.columns * shape.columns
+    widest = min(2048, share // (BLOCK * shape.itemsize)) // shape.columns * shape.columns
     tallest = max(MOST_PANELS, third // shape.panel_bytes) * shape.rows
-    return panels, max(most, 4 * shape.columns), tallest
+    return panels, max(widest, 4 * shape.columns), tallest
 
 
 def _calls(
@@ -328,15 +329,15 @@ def _call(
     # An operand may be of unit stride along both, or stand still along one.
     along_a = depth.a == size and not (rows.a == size and rows.size > 1)
     along_b = depth.b == size and not (columns.b == size and columns.size > 1)
-    tail = columns.size % shape.columns and not shape.has_masks
+    has_tail = not shape.has_masks and columns.size % shape.columns != 0
     packs_a = size == 2 or (rows.size * depth.size * size > SMALL and columns.size > 64)
     packs_b = (
-        size == 2 or along_b or bool(tail)
+        size == 2 or along_b or has_tail
         or (columns.size * depth.size * size > SMALL and rows.size > 48)
     )  # fmt: skip
     through = made.itemsize == 2 or columns.c != made.itemsize
     if through:
-        tiles = tiles._replace(rows=min(tiles.rows, MOST_PANELS // 2 * shape.rows))
+        tiles = tiles._replace(rows=least(tiles.rows, MOST_PANELS // 2 * shape.rows))
     row_tiles, column_tiles = -(-rows.size // tiles.rows), -(-columns.size // tiles.columns)
     depth_tiles = -(-depth.size // tiles.depth) if slab else 1
     kept = 0
@@ -396,29 +397,29 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     # A few rows are as slow as memory: a step of all takes about as long as sixteen of a block.
     # They are worth a second thread sooner: what is handed over is read from two second caches.
     little = LITTLE * shape.lanes * (rows if is_row else 32)
-    work = problem.work if is_row else max(problem.work, LEAST_WORK * count)
+    work = problem.work if is_row else most(problem.work, LEAST_WORK * count)
     parts = 2 * work // little
-    fewest = max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores))
-    panels, most, tallest = _caches(shape, machine)
-    blocks = max(1, -(-depth // BLOCK))
+    fewest = exact(max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores)))
+    panels, widest, tallest = _caches(shape, machine)
+    blocks = most(1, -(-depth // BLOCK))
     size = rows * columns * count
     whole = count * -(-columns // (STRIP * shape.columns)) * -(-rows // (STRIP * shape.rows))
-    few = min(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
+    few = least(cores * FEW_RESULTS, machine.l3_bytes // 2 // (blocks * shape.itemsize))
     if whole < fewest <= blocks and size <= few:
-        wide = _even(columns, LONGEST if is_row else most, unit)
+        wide = _even(columns, LONGEST if is_row else widest, unit)
         return Tiles(1, rows, wide, BLOCK, panels, wide)
     down, across = 1, -(-columns // LONGEST) if is_row else 1
     if count * across < fewest:
         down, across = _grid(problem, shape, fewest, across, cores)
-    wide = _even(columns, max(-(-columns // across), unit), unit)
-    tall = _even(rows, max(-(-rows // down), shape.rows), shape.rows)
-    strip = wide if is_row else _even(wide, most, shape.columns)
+    wide = _even(columns, most(-(-columns // across), unit), unit)
+    tall = _even(rows, most(-(-rows // down), shape.rows), shape.rows)
+    strip = wide if is_row else _even(wide, widest, shape.columns)
     if tall >= rows and wide >= columns and (strip >= wide or rows <= tallest):
-        return Tiles(max(1, count // fewest), rows, columns, depth, panels, strip)
+        return Tiles(most(1, count // fewest), rows, columns, depth, panels, strip)
     return Tiles(1, _even(tall, tallest, shape.rows), wide, depth, panels, strip)
 
 
-def _grid(problem: Problem, shape: Shape, fewest: int, least: int, cores: int) -> tuple[int, int]:
+def _grid(problem: Problem, shape: Shape, fewest: int, first: int, cores: int) -> tuple[int, int]:
     """How many parts rows and columns are cut into: the cheapest way, where packing one element
     takes about as long as a vector's worth of sums, and cores wait for the last tile."""
     rows, columns, depth = problem.rows.size, problem.columns.size, problem.depth.size
@@ -431,14 +432,15 @@ def _grid(problem: Problem, shape: Shape, fewest: int, least: int, cores: int) -
         return packs + problem.work * waits // tiles
 
     grids = []
-    for across in range(least, least + fewest):
-        down = -(-fewest // (across * problem.products))
+    first = exact(first)
+    for across in range(first, first + fewest):
+        down = exact(-(-fewest // (across * problem.products)))
         if down == 1 or down * shape.rows <= rows:
             grids.append((down, across))
-    return min(grids, key=cost, default=(1, least))
+    return min(grids, key=cost, default=(1, first))
 
 
-def _even(size: int, most: int, unit: int) -> int:
-    """Parts of at most about `most`, as many as needed, alike, in whole units."""
-    parts = -(-size // most)
+def _even(size: int, widest: int, unit: int) -> int:
+    """Parts of at most about `widest`, as many as needed, alike, in whole units."""
+    parts = -(-size // widest)
     return -(-size // (parts * unit)) * unit

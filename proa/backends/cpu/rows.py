@@ -16,6 +16,7 @@ from proa.backends.cpu.sums import Join
 from proa.backends.cpu.target import target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import least, most
 
 if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
@@ -234,16 +235,16 @@ def loop_call(
     kernel = _loop(operands, nodes, results, steps)
     rows = prod([m for m, _ in outer])
     size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
-    per_tile, chunk, pieces = rows, max(n, 1), 1
-    if rows * n > 1.5 * size:
-        size = max(size, min(rows * n // (TILES * target().cores), MOST * size))
-        if n >= 2 * size and not reduced:
+    per_tile, chunk, pieces = rows, most(n, 1), 1
+    if 2 * rows * n > 3 * size:
+        size = most(size, least(rows * n // (TILES * target().cores), MOST * size))
+        if not reduced and n >= 2 * size:
             per_tile, chunk = 1, -(-size // 1024) * 1024
             pieces = -(-n // chunk)
         else:
-            per_tile = max(1, size // max(n, 16))
-    walk = _Walk(n, per_tile, chunk, pieces, max(rows, 1), rows)
-    tiles = -(-rows // max(per_tile, 1)) * pieces if n or reduced else 0
+            per_tile = most(1, size // most(n, 16))
+    walk = _Walk(n, per_tile, chunk, pieces, most(rows, 1), rows)
+    tiles = -(-rows // most(per_tile, 1)) * pieces if n or reduced else 0
     return _called(kernel, operands, results, walk, steps, outer, tiles, step)
 
 
@@ -261,7 +262,7 @@ def _pieces(
     size, chunk = TILE_NS / _element_ns(kernel, operands, results), BLOCK
     while chunk < size:
         chunk *= 2
-    pieces = max(1, -(-n // chunk))
+    pieces = most(1, -(-n // chunk))
     made = [
         r._replace(memory=nests.temporary(pieces * LANES * d.itemsize))
         for r, d in zip(made, lanes, strict=True)
@@ -283,14 +284,14 @@ def _blocks(
     after = list(range(across[-1] + 1, len(shape)))
     inside = collapsed(shape, memories, after)
     n, steps = inside[0] if inside else (1, _alone(operands, results))
-    blocks = max(1, -(-count // BLOCK))
+    blocks = most(1, -(-count // BLOCK))
     axes = [
         (LANES, strides), (LANES, [s * LANES for s in strides]),
         (blocks, [s * BLOCK for s in strides]), *inside[1:],
         *collapsed(shape, memories, range(across[0])),
     ]  # fmt: skip
     outer = prod([m for m, _ in axes[3:]])
-    lanes = LANES if count >= LANES else 1 << max(0, count - 1).bit_length()
+    lanes = next(n for n in (16, 8, 4, 2, 1) if 2 * count > n or n == 1)
     made = []
     for number, entry, _ in sums:
         dtype = lane_dtype(entry.ins[0].dtype)
@@ -299,7 +300,7 @@ def _blocks(
         far = _lane_strides(axes, n * dtype.itemsize, lanes)
         axes = [(m, [*s, f]) for (m, s), f in zip(axes, far, strict=True)]
     kernel = _loop(operands, nodes, [*results, *made], steps)
-    chunk = max(n, 1) if reduced else COLUMN_BYTES // max([r.dtype.itemsize for r in made])
+    chunk = most(n, 1) if reduced else COLUMN_BYTES // max([r.dtype.itemsize for r in made])
     pieces = 1 if reduced else -(-n // chunk)  # the sum of a row of nothing is written too
     walk = _Walk(n, BLOCK, chunk, pieces, blocks * BLOCK, count, lanes)
     tiles, every = outer * blocks * pieces, [*results, *made]
@@ -314,7 +315,7 @@ def _join(
 ) -> None:  # fmt: skip
     for (_, entry, slot), part in zip(sums, made, strict=True):
         width = JOIN_BYTES // (blocks * lanes * part.dtype.itemsize) // LANES * LANES
-        width = min(max(LANES, width), max(1, columns), 1 << 12)
+        width = least(most(LANES, width), most(1, columns), 1 << 12)
         parts = -(-columns // width)
         nests.actions.append(Call(
             Join(entry), (), ((part.memory, 0), (slot, 0)), (blocks, columns, width, parts, lanes),
@@ -366,7 +367,7 @@ def _moved(
     """About how many bytes a call reads and writes along its rows."""
     sizes = [o.itemsize for o, pattern in kernel.operands if pattern in ("u", "g")]
     sizes += [r.dtype.itemsize for r in results if r.pattern == "u"]
-    return sum(sizes) * tiles * walk.per_tile * min(walk.chunk, walk.n)
+    return sum(sizes) * tiles * walk.per_tile * least(walk.chunk, walk.n)
 
 
 class _Walk(NamedTuple):
@@ -388,7 +389,7 @@ def _called(
     steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
     axes = axes or [(1, [0] * (len(operands) + len(results)))]  # a stride to the next row
-    is_stream = _moved(walk, kernel, operands, results, tiles) > STREAM * target().l3_bytes
+    is_stream = _moved(walk, kernel, operands, results, tiles) > int(STREAM * target().l3_bytes)
     table = [len(axes), *walk, int(is_stream), *steps[: len(operands)]]
     for m, strides in axes:
         table += [m, *strides]

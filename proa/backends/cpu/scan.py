@@ -37,6 +37,7 @@ from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.vector import Vector
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import most
 
 CHAINS: Final = 4  # go side by side: an addition takes about four cycles
 COLUMNS: Final = 512  # places beside each other in a tile
@@ -203,12 +204,12 @@ def plan(nests: Any, step: int) -> None:
     ) or [Axis(1, (width, width))]
     pattern, across = "u", COLUMNS
     if axes[0].strides != (width, width) or axes[0].size < LEAST_COLUMNS:
-        pattern, across = "g", max(1, TILE_BYTES // max(1, width * size) // CHAINS) * CHAINS
+        pattern, across = "g", most(1, TILE_BYTES // most(1, width * size) // CHAINS) * CHAINS
         longest = max(range(len(axes)), key=lambda i: axes[i].size)
         axes.insert(0, axes.pop(longest))
     beside, rows = axes[0], axes[1:]
     part, tiles = parted(
-        prod(a.size for a in rows), beside.size, max(1, width * size), across=across
+        prod(a.size for a in rows), beside.size, most(1, width * size), across=across
     )
     table = [*part, *beside.strides, size, *steps, *rows_table(rows, 2)]
     scratch = 4 * part[3] if pattern == "u" and dtype in NARROW else 0

@@ -18,6 +18,7 @@ from proa.backends.cpu.layout import Layout, contiguous
 from proa.backends.cpu.target import target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
+from proa.graph.size import exact, least, most
 from proa.ops.families.window import spread_size
 
 # Letters: n examples, g groups, o and c their channels, then places in the kernel and the result.
@@ -150,13 +151,13 @@ class _Plan:
     def _parts(self, nbytes: int) -> Iterator[Part]:
         """Patches of one example have so many bytes. Examples that are innermost stay together."""
         count, places = self.sizes["n"], self.sizes["p"]
-        most = min(MOST_BYTES, target().l3_bytes // 4)
-        rows = most * places // (count * nbytes) if self.is_inner else 0
+        share_bytes = min(MOST_BYTES, target().l3_bytes // 4)
+        rows = share_bytes * places // (count * nbytes) if self.is_inner else 0
         share = count
         if not rows:
-            rows, share = places, max(1, most // nbytes)
+            rows, share = places, most(1, share_bytes // nbytes)
             if nbytes > MOST_BYTES:
-                rows = max(1, most * places // nbytes)
+                rows = most(1, share_bytes * places // nbytes)
         for i, examples in _even(count, share):
             for first, some in _even(places, rows):
                 yield Part(i, examples, first, some)
@@ -183,8 +184,8 @@ class _Plan:
             move(self.nests, self.step, shape, width, (goal.root, 0), goal.strides, place, steps)
 
 
-def _even(size: int, most: int) -> Iterator[tuple[int, int]]:
+def _even(size: int, longest: int) -> Iterator[tuple[int, int]]:
     """Parts of at most so many, about alike: the first of each, and how many."""
-    share = -(-size // -(-size // most))
-    for i in range(0, size, share):
-        yield i, min(share, size - i)
+    share = -(-size // -(-size // longest))
+    for i in range(exact(-(-size // share))):
+        yield i * share, least(share, size - i * share)
