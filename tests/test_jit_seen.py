@@ -250,9 +250,9 @@ def test_many_changes_are_cut_short_and_a_warning_says_what_changed() -> None:
     f({f"a{i}": pa.ones((i,)) for i in range(20)})
     assert len(reason(f)) == 9 and reason(f)[-1] == "and 12 more"
     g = pa.jit(lambda x: x + 1)
-    with pytest.warns(RuntimeWarning, match=r"argument `x` changed from float32\[7\]"):
-        for n in range(12):
-            g(pa.zeros((n,)))
+    with pytest.warns(RuntimeWarning, match=r"argument `x` changed from float32\[1, "):
+        for n in range(12):  # sizes alone would be one program
+            g(pa.zeros((1,) * n))
 
 
 class Odd:
