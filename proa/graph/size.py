@@ -291,9 +291,7 @@ class Trace:
         divisor = constant(atom.of[1]) if atom.kind == "//" else None
         if divisor is not None and divisor > 0:
             (of, _), n = atom.of, end * divisor
-            self._narrow(
-                _sum(of, _terms(-n)) if c > 0 else _sum(_terms(n + divisor - 1), of, -1)
-            )
+            self._narrow(_sum(of, _terms(-n)) if c > 0 else _sum(_terms(n + divisor - 1), of, -1))
         elif (atom.kind, c > 0) in (("min", True), ("max", False)):
             for of in atom.of:
                 self._narrow(_sum(of, _terms(-end)) if c > 0 else _sum(_terms(end), of, -1))
