@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, final
 
 from proa.graph.build import Builder, use_sink
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph
 from proa.graph.rewrite import splice, sweep
-from proa.graph.spec import Spec
+from proa.graph.spec import Spec, spec
 from proa.ops.factors import FactorMap, whole
 from proa.ops.primitive import Family, Primitive
+from proa.shapes import Shape
 
 
 def expansion(entry: Entry) -> Graph | None:
@@ -52,13 +54,27 @@ def _factors(op: str, ins: tuple[Spec, ...], **params: Any) -> FactorMap:
 COMPOSITE = Family("composite", _factors, None)
 
 
-def composite(name: str, expand: Callable[..., Any], **fields: Any) -> Primitive:
+def composite(
+    name: str, expand: Callable[..., Any], shape: Callable[..., Shape] | None = None, **fields: Any
+) -> Primitive:  # fmt: skip
     """Declares a composite: `expand(operands..., **params)` is its definition.
 
     `pullback(operands, results, cts, **params)`, if given, is its derivative: the cotangents of
     its operands (None where there is none). Without it the expansion is differentiated.
+    `shape(specs..., **params)`, if given, tells the shape of its one result, which has the dtype
+    of the first operand: sooner than by expanding it, which a new size needs for nothing else.
     """
-    return Primitive(name, COMPOSITE, expand=expand, rule=_rule, **fields)
+    rule = _rule if shape is None else partial(_told, shape)
+    return Primitive(name, COMPOSITE, expand=expand, rule=rule, **fields)
+
+
+def _told(
+    shape: Callable[..., Shape], primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]
+) -> Any:  # fmt: skip
+    first = ins[0]
+    if first.weak or not first.dtype.is_float:
+        return _rule(primitive, ins, params)
+    return spec(shape(*ins, **params), first.dtype)
 
 
 @final

@@ -29,7 +29,7 @@ CUBIC: Final = 0.044715
 
 
 _relu = composite(
-    "relu", lambda x: select(le(x, 0), 0, x), batch=batch_first,
+    "relu", lambda x: select(le(x, 0), 0, x), batch=batch_first, shape=lambda x: x.shape,
     pullback=lambda operands, results, cts: [select(le(results[0], 0), 0, cts[0])],
     doc="max(x, 0); NaN of NaN. The derivative at 0 is 0.",
 )  # fmt: skip
@@ -76,6 +76,7 @@ def _sigmoid_back(operands: Any, results: Any, cts: Any) -> list[Any]:
 
 _sigmoid = composite(
     "sigmoid", wide(logistic), pullback=wide_pullback(_sigmoid_back), batch=batch_first,
+    shape=lambda x: x.shape,
     doc="1 / (1 + e^-x), accurate in both tails.",
 )  # fmt: skip
 
@@ -148,7 +149,7 @@ def _gelu_back(operands: Any, results: Any, cts: Any, approximate: str) -> list[
 
 _gelu = composite(
     "gelu", wide(_gelu_expand), params=("approximate",), batch=batch_first, cost=36, whole=True,
-    pullback=wide_pullback(_gelu_back),
+    shape=lambda x, approximate: x.shape, pullback=wide_pullback(_gelu_back),
     doc="x times the normal distribution function of x, or its approximation by tanh.",
 )  # fmt: skip
 

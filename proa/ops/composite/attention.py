@@ -142,6 +142,7 @@ def _attention_batch(primitive: Any, operands: Any, flags: Any, params: dict[str
 
 _attention = composite(
     "attention", wide(_attention_expand), params=("causal", "given"), batch=_attention_batch,
+    shape=lambda q, k, v, *rest, causal, given: (*q.shape[:-1], v.shape[-1]),
     pullback=wide_pullback(_attention_back),
     doc="softmax(q k^T scale + mask) v over the last two axes.",
 )  # fmt: skip

@@ -164,6 +164,7 @@ def _cross_entropy_expand(
 
 _cross_entropy = composite(
     "cross_entropy", wide(_cross_entropy_expand), params=("reduction", "given"),
+    shape=lambda x, target, *rest, reduction, given: target.shape if reduction == "none" else (),
     differentiable=(0,), doc="-log softmax(x) at the target's class.",
 )  # fmt: skip
 

@@ -32,6 +32,7 @@ def _linear_expand(x: Any, weight: Any, *rest: Any, given: tuple[str, ...]) -> A
 
 _linear = composite(
     "linear", _linear_expand, params=("given",), batch=batch_first,
+    shape=lambda x, weight, *rest, given: (*x.shape[:-1], weight.shape[0]),
     doc="x weight^T + bias, for weight [out, in].",
 )  # fmt: skip
 

@@ -80,6 +80,7 @@ def _layer_norm_back(operands: Any, results: Any, cts: Any, length: int, given: 
 
 _layer_norm = composite(
     "layer_norm", wide(_layer_norm_expand), params=("length", "given"), batch=batch_first,
+    shape=lambda x, *rest, length, given: x.shape,
     pullback=wide_pullback(_layer_norm_back),
     doc="(x - mean) / sqrt(var + eps) weight + bias over the last `length` axes.",
 )  # fmt: skip
@@ -146,6 +147,7 @@ def _rms_norm_back(operands: Any, results: Any, cts: Any, length: int, given: Na
 
 _rms_norm = composite(
     "rms_norm", wide(_rms_norm_expand), params=("length", "given"), batch=batch_first,
+    shape=lambda x, *rest, length, given: x.shape,
     pullback=wide_pullback(_rms_norm_back),
     doc="x / sqrt(mean(x^2) + eps) weight over the last `length` axes.",
 )  # fmt: skip
