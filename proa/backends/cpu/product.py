@@ -26,7 +26,7 @@ from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
-from proa.graph.size import exact, least, most
+from proa.graph.size import exact, least, most, reaches
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
 FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
@@ -330,11 +330,12 @@ def _call(
     along_a = depth.a == size and not (rows.a == size and rows.size > 1)
     along_b = depth.b == size and not (columns.b == size and columns.size > 1)
     has_tail = not shape.has_masks and columns.size % shape.columns != 0
-    packs_a = size == 2 or (rows.size * depth.size * size > SMALL and columns.size > 64)
-    packs_b = (
-        size == 2 or along_b or has_tail
-        or (columns.size * depth.size * size > SMALL and rows.size > 48)
-    )  # fmt: skip
+    # Whether is a number, so that there is one way for all sizes.
+    packs_a = packs_b = 1
+    if size != 2:
+        packs_a = _is_large(rows.size * depth.size * size) * reaches(columns.size, 65)
+        if not along_b and not has_tail:
+            packs_b = _is_large(columns.size * depth.size * size) * reaches(rows.size, 49)
     through = made.itemsize == 2 or columns.c != made.itemsize
     if through:
         tiles = tiles._replace(rows=least(tiles.rows, MOST_PANELS // 2 * shape.rows))
@@ -348,11 +349,10 @@ def _call(
         if tiles.strip < tiles.columns:
             kept = tiles.panels * shape.panel_bytes
             slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
-        count = -(-tiles.strip // shape.columns) if packs_b else 0
-        at = slivers + count * shape.sliver_bytes
+        at = slivers + packs_b * -(-tiles.strip // shape.columns) * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
     places = [(x.root, x.offset) for x in operands.layouts]
-    is_far = columns.size * depth.size * size > target().l2_bytes
+    is_far = reaches(columns.size * depth.size * size, target().l2_bytes + 1)
     copy = None
     if is_row:
         if along_b and not batch and columns.b == depth.size * size:
@@ -365,8 +365,8 @@ def _call(
         "tile_rows": tiles.rows, "tile_columns": tiles.columns, "tile_depth": tiles.depth,
         "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
-        "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
-        "along_b": int(along_b), "copied": int(copy is not None), "far": int(is_far),
+        "packs_a": packs_a, "packs_b": packs_b, "along_a": int(along_a),
+        "along_b": int(along_b), "copied": int(copy is not None), "far": is_far,
         "block": tiles.panels * shape.rows, "kept": kept, "strip": tiles.strip,
         "slivers": slivers, "through": at if through else 0,
         "axes": len(batch),
@@ -377,6 +377,10 @@ def _call(
     count = row_tiles * column_tiles * depth_tiles * -(-problem.products // tiles.batch)
     kernel = Row(dtype, made) if is_row else Product(dtype, made)
     return Call(kernel, tuple(places), (goal,), tuple(table), count, scratch, step)
+
+
+def _is_large(nbytes: int) -> int:
+    return reaches(nbytes, SMALL + 1)
 
 
 def _is_row(problem: Problem, dtype: Dtype) -> bool:
@@ -399,7 +403,7 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     little = LITTLE * shape.lanes * (rows if is_row else 32)
     work = problem.work if is_row else most(problem.work, LEAST_WORK * count)
     parts = 2 * work // little
-    fewest = exact(max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores)))
+    fewest = exact(max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(cores, parts)))
     panels, widest, tallest = _caches(shape, machine)
     blocks = most(1, -(-depth // BLOCK))
     size = rows * columns * count
