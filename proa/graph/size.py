@@ -102,6 +102,7 @@ class Trace:
         self.ranges: list[Range] = []  # of each atom: what is known, or guarded
         self.asked: list[list[int | None]] = []  # of each atom: the part that guards have asked for
         self.numbers: dict[Atom, int] = {}
+        self.seen: set[Any] = set()  # comparisons
         self.guards: dict[Guard, Any] = {}  # and where each was first needed
         self.lines: dict[int, Any] = {}  # of each atom: where its range was first narrowed
         self.dims: list[int] = []
@@ -308,7 +309,15 @@ class Trace:
 
     # Guards.
 
-    def at_least(self, terms: Terms, holds: bool) -> bool:
+    def is_new(self, relation: str, a: Size, b: int) -> bool:
+        """Whether this is asked for the first time."""
+        key = relation, a.terms, b.terms if type(b) is Size else int(b)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def at_least(self, terms: Terms, holds: bool) -> None:
         """Whether terms are at least 0, as they are; a guard if that is not known."""
         terms = self._reduced(terms, ())[0]
         low, high = self._range(terms)
@@ -316,17 +325,16 @@ class Trace:
             if not holds:
                 terms = _sum((((), -1),), terms, -1)
             self._narrow(terms)
-        return holds
 
-    def is_zero(self, terms: Terms, holds: bool) -> bool:
+    def is_zero(self, terms: Terms, holds: bool) -> None:
         """The same of being 0."""
         terms = self._reduced(terms, ())[0]
         if self._sign(terms) is not None:
-            return holds
+            return
         rest = [c for monomial, c in terms if monomial]
         whole = sum(c for monomial, c in terms if not monomial)
         if whole % gcd(*rest):
-            return False
+            return
         if holds:
             self._narrow(terms)
             self._narrow(_product(terms, (((), -1),)))
@@ -338,7 +346,6 @@ class Trace:
                 self._narrow(_sum((((), -1),), terms, -1))
             else:
                 self._note(Guard(terms, "!="))
-        return holds
 
     def _narrow(self, terms: Terms) -> None:
         """Terms are at least 0: as the range of an atom where it is about one alone."""
@@ -552,9 +559,10 @@ class Size(int):
         if not isinstance(other, int):
             return NotImplemented if not isinstance(other, float) else exact(self) == other
         holds = int.__eq__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.is_zero(_sum(self.terms, _terms(other), -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new("==", self, other):
+            trace.is_zero(_sum(self.terms, _terms(other), -1), holds)
+        return holds
 
     def __ne__(self, other: object) -> bool:
         found = self.__eq__(other)
@@ -570,17 +578,19 @@ class Size(int):
         if not isinstance(other, int):
             return bool(exact(self) >= other)
         holds = int.__ge__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.at_least(_sum(self.terms, _terms(other), -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new(">=", self, other):
+            trace.at_least(_sum(self.terms, _terms(other), -1), holds)
+        return holds
 
     def __le__(self, other: Any) -> bool:
         if not isinstance(other, int):
             return bool(exact(self) <= other)
         holds = int.__le__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.at_least(_sum(_terms(other), self.terms, -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new("<=", self, other):
+            trace.at_least(_sum(_terms(other), self.terms, -1), holds)
+        return holds
 
     # Equal sizes have one hash. What is told apart by it alone stays apart at other sizes too, so
     # a dict of Sizes may hold twice what would be equal there, and never mixes what is not.

@@ -26,7 +26,7 @@ from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
-from proa.graph.size import exact, least, most, reaches
+from proa.graph.size import either, exact, least, most, reaches
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
 FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
@@ -346,9 +346,8 @@ def _call(
         slivers = at = scratch = strip_bytes(rows.size, tiles.columns, shape)
     else:
         slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
-        if tiles.strip < tiles.columns:
-            kept = tiles.panels * shape.panel_bytes
-            slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
+        kept = reaches(tiles.columns, tiles.strip + 1) * tiles.panels * shape.panel_bytes
+        slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
         at = slivers + packs_b * -(-tiles.strip // shape.columns) * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
     places = [(x.root, x.offset) for x in operands.layouts]
@@ -418,9 +417,11 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     wide = _even(columns, most(-(-columns // across), unit), unit)
     tall = _even(rows, most(-(-rows // down), shape.rows), shape.rows)
     strip = wide if is_row else _even(wide, widest, shape.columns)
-    if tall >= rows and wide >= columns and (strip >= wide or rows <= tallest):
-        return Tiles(most(1, count // fewest), rows, columns, depth, panels, strip)
-    return Tiles(1, _even(tall, tallest, shape.rows), wide, depth, panels, strip)
+    is_whole = reaches(tall, rows) * reaches(wide, columns)
+    is_whole *= most(reaches(strip, wide), reaches(tallest, rows))
+    batch = either(is_whole, most(1, count // fewest), 1)
+    tall = either(is_whole, rows, _even(tall, tallest, shape.rows))
+    return Tiles(batch, tall, either(is_whole, columns, wide), depth, panels, strip)
 
 
 def _grid(problem: Problem, shape: Shape, fewest: int, first: int, cores: int) -> tuple[int, int]:
@@ -435,13 +436,15 @@ def _grid(problem: Problem, shape: Shape, fewest: int, first: int, cores: int) -
         packs = problem.products * shape.lanes * depth * (across * rows + down * columns)
         return packs + problem.work * waits // tiles
 
-    grids = []
     first = exact(first)
+    found, chosen, price = 0, (1, first), 0
     for across in range(first, first + fewest):
         down = exact(-(-fewest // (across * problem.products)))
-        if down == 1 or down * shape.rows <= rows:
-            grids.append((down, across))
-    return min(grids, key=cost, default=(1, first))
+        fits, mine = 1 if down == 1 else reaches(rows, down * shape.rows), cost((down, across))
+        is_better = fits * either(found, reaches(price, mine + 1), 1)
+        chosen = either(is_better, down, chosen[0]), either(is_better, across, chosen[1])
+        found, price = most(found, fits), either(is_better, mine, price)
+    return chosen
 
 
 def _even(size: int, widest: int, unit: int) -> int:
