@@ -205,7 +205,8 @@ def test_nothing_is_made_anew() -> None:
     points = [(40,), (50,), (70,)]
     made = program(mlp(20, 32, 32, 5), (("n", 20), ("n",)), ("n",), points, ("float32", "int64"))
     executable = CPU.compile(made)
-    executable.at((40,))
+    assert executable.at((40,)) is executable
+    executable.at((41,))
     before, variants = counts.kernels, executable.report["variants"]
     tables = {tuple(executable.at((n,)).words) for n in range(41, 60)}
     assert len(tables) == 19

@@ -22,13 +22,15 @@ from typing import Any, Final, NamedTuple, final
 Monomial = tuple[int, ...]  # numbers of atoms, ascending
 Terms = tuple[tuple[Monomial, int], ...]  # ascending; no coefficient is 0
 MOST_POWER: Final = 8
+DEPTH: Final = 2  # of atoms inside atoms that are looked through for what is known
 Range = tuple[int | None, int | None]  # the least and the largest; None where there is no end
 
 
 @final
 class Atom(NamedTuple):
-    """What is no polynomial of others: `dim`, `//` of two, `min` or `max` of several; or `=`, one
-    polynomial under a name, so that those it stands in stay short."""
+    """What is no polynomial of others: `dim`, `//` of two, `min` or `max` of several, `>=`: 1 where
+    one is at least 0, else 0; `if` one is not 0, the second, else the third; or `=`, one polynomial
+    under a name, so that those it stands in stay short."""
 
     kind: str
     of: tuple[Terms, ...]
@@ -100,6 +102,7 @@ class Trace:
         self.ranges: list[Range] = []  # of each atom: what is known, or guarded
         self.asked: list[list[int | None]] = []  # of each atom: the part that guards have asked for
         self.numbers: dict[Atom, int] = {}
+        self.seen: set[Any] = set()  # comparisons
         self.guards: dict[Guard, Any] = {}  # and where each was first needed
         self.lines: dict[int, Any] = {}  # of each atom: where its range was first narrowed
         self.dims: list[int] = []
@@ -137,22 +140,50 @@ class Trace:
             return self._size(value, _sum(whole, _terms(turned), -1))
         low, high = self._range(a)
         if d is None or d < 0:
-            high = None
-            if low is not None and low >= 0 and self._sign(b) == 1:
-                low = int(self._beats("max", a, b))
-            else:
-                low = None
+            known = low is not None and low >= 0 and self._sign(b) == 1
+            low, high = self._small(a, b) if known else (None, None)
         else:
             low, high = low and low // d, high and high // d
-            if low == high and low is not None:
-                return self._size(value, _sum(whole, _terms(low)))
+        if low == high and low is not None:
+            return self._size(value, _sum(whole, _terms(low)))
         number = self._atom(Atom("//", (a, b)), (low, high), rest)
         return self._size(value, _sum(whole, (((number,), 1),)))
+
+    def choice(self, test: Size, a: int, b: int) -> int:
+        """a where a test is not 0, else b, without a guard."""
+        if _terms(a) == _terms(b):
+            return a
+        (least, most), (low, high) = self._range(_terms(a)), self._range(_terms(b))
+        low = None if low is None or least is None else min(low, least)
+        high = None if high is None or most is None else max(high, most)
+        value = plain(a) if int.__int__(test) else plain(b)
+        return self._of(value, Atom("if", (test.terms, _terms(a), _terms(b))), (low, high))
+
+    def _small(self, a: Terms, b: Terms) -> Range:
+        """Whether a // b of positive ones is 0, or 1."""
+        low, high = self._range(_sum(a, b, -1))
+        if high is not None and high < 0:
+            return 0, 0
+        if low is None or low < 0:
+            return 0, None
+        high = self._range(_sum(a, b, -2))[1]
+        return 1, 1 if high is not None and high < 0 else None
+
+    def test(self, value: int, terms: Terms) -> int:
+        """1 where terms are at least 0, else 0, without a guard."""
+        low, high = self._range(terms)
+        if low is not None and low >= 0:
+            return 1
+        if high is not None and high < 0:
+            return 0
+        return self._of(value, Atom(">=", (terms,)), (0, 1))
 
     def _reduced(self, a: Terms, b: Terms) -> tuple[Terms, Terms]:
         """A fraction without the atoms that all terms are multiples of, where these are positive,
         and without common factors."""
         every = [m for m, _ in (*a, *b)]
+        if not every:
+            return a, b
         common = [
             i for i in dict.fromkeys(every[0]) if (self.ranges[i][0] or 0) > 0
             for _ in range(min(m.count(i) for m in every))
@@ -213,7 +244,39 @@ class Trace:
 
     # What is known.
 
-    def _range(self, terms: Terms) -> Range:
+    def _range(self, terms: Terms, depth: int = DEPTH) -> Range:
+        low, high = self._ends(terms)
+        if not depth:
+            return low, high
+        for place, (monomial, c) in enumerate(terms):
+            if len(monomial) != 1 or self.atoms[monomial[0]].kind in ("dim", ">=", "if"):
+                continue
+            rest = terms[:place] + terms[place + 1 :]
+            for lower, upper, bound in self._bounds(self.atoms[monomial[0]], c):
+                bottom, top = self._range(_sum(rest, bound), depth - 1)
+                if lower and bottom is not None:
+                    low = bottom if low is None else max(low, bottom)
+                if upper and top is not None:
+                    high = top if high is None else min(high, top)
+        return low, high
+
+    def _bounds(self, atom: Atom, c: int) -> list[tuple[bool, bool, Terms]]:
+        """What c times an atom is never below, never above: (below, above, terms)."""
+        times: Terms = (((), c),)
+        if atom.kind == "=":
+            return [(True, True, _product(atom.of[0], times))]
+        if atom.kind in ("min", "max"):
+            is_below = (atom.kind == "max") == (c > 0)
+            return [(is_below, not is_below, _product(of, times)) for of in atom.of]
+        a, d = atom.of[0], constant(atom.of[1])
+        if d is None or d <= 0 or c % d:
+            return []
+        most = tuple([(m, n * (c // d)) for m, n in a])
+        least = _sum(most, _terms((d - 1) * (c // d)), -1)
+        return [(c > 0, c < 0, least), (c < 0, c > 0, most)]
+
+    def _ends(self, terms: Terms) -> Range:
+        """The range of terms that the ranges of their atoms give."""
         low: int | None = 0
         high: int | None = 0
         for monomial, c in terms:
@@ -246,23 +309,32 @@ class Trace:
 
     # Guards.
 
-    def at_least(self, terms: Terms, holds: bool) -> bool:
+    def is_new(self, relation: str, a: Size, b: int) -> bool:
+        """Whether this is asked for the first time."""
+        key = relation, a.terms, b.terms if type(b) is Size else int(b)
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        return True
+
+    def at_least(self, terms: Terms, holds: bool) -> None:
         """Whether terms are at least 0, as they are; a guard if that is not known."""
+        terms = self._reduced(terms, ())[0]
         low, high = self._range(terms)
         if not (low is not None and low >= 0) and not (high is not None and high < 0):
             if not holds:
                 terms = _sum((((), -1),), terms, -1)
             self._narrow(terms)
-        return holds
 
-    def is_zero(self, terms: Terms, holds: bool) -> bool:
+    def is_zero(self, terms: Terms, holds: bool) -> None:
         """The same of being 0."""
+        terms = self._reduced(terms, ())[0]
         if self._sign(terms) is not None:
-            return holds
+            return
         rest = [c for monomial, c in terms if monomial]
         whole = sum(c for monomial, c in terms if not monomial)
         if whole % gcd(*rest):
-            return False
+            return
         if holds:
             self._narrow(terms)
             self._narrow(_product(terms, (((), -1),)))
@@ -274,7 +346,6 @@ class Trace:
                 self._narrow(_sum((((), -1),), terms, -1))
             else:
                 self._note(Guard(terms, "!="))
-        return holds
 
     def _narrow(self, terms: Terms) -> None:
         """Terms are at least 0: as the range of an atom where it is about one alone."""
@@ -342,6 +413,10 @@ class Trace:
             elif kind == "//":
                 a, b = map(of, parts)
                 values.append(a // b)
+            elif kind == ">=":
+                values.append(int(of(parts[0]) >= 0))
+            elif kind == "if":
+                values.append(of(parts[1] if of(parts[0]) else parts[2]))
             else:
                 values.append((min if kind == "min" else max)([of(p) for p in parts]))
         return lambda n: of(n.terms) if type(n) is Size else n
@@ -391,6 +466,11 @@ def _expression(atom: Atom, names: Sequence[str]) -> str:
         return "({}) // ({})".format(*[_text(of, names) for of in atom.of])
     if atom.kind == "=":
         return _text(atom.of[0], names)
+    if atom.kind == "if":
+        test, a, b = [_text(of, names) for of in atom.of]
+        return f"{a} if {test} else {b}"
+    if atom.kind == ">=":
+        return f"1 if {_text(atom.of[0], names)} >= 0 else 0"
     return f"{atom.kind}({', '.join([_text(of, names) for of in atom.of])})"
 
 
@@ -477,9 +557,10 @@ class Size(int):
         if not isinstance(other, int):
             return NotImplemented if not isinstance(other, float) else exact(self) == other
         holds = int.__eq__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.is_zero(_sum(self.terms, _terms(other), -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new("==", self, other):
+            trace.is_zero(_sum(self.terms, _terms(other), -1), holds)
+        return holds
 
     def __ne__(self, other: object) -> bool:
         found = self.__eq__(other)
@@ -495,17 +576,19 @@ class Size(int):
         if not isinstance(other, int):
             return bool(exact(self) >= other)
         holds = int.__ge__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.at_least(_sum(self.terms, _terms(other), -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new(">=", self, other):
+            trace.at_least(_sum(self.terms, _terms(other), -1), holds)
+        return holds
 
     def __le__(self, other: Any) -> bool:
         if not isinstance(other, int):
             return bool(exact(self) <= other)
         holds = int.__le__(self, other)
-        if not self.trace.is_open:
-            return holds
-        return self.trace.at_least(_sum(_terms(other), self.terms, -1), holds)
+        trace = self.trace
+        if trace.is_open and trace.is_new("<=", self, other):
+            trace.at_least(_sum(_terms(other), self.terms, -1), holds)
+        return holds
 
     # Equal sizes have one hash. What is told apart by it alone stays apart at other sizes too, so
     # a dict of Sizes may hold twice what would be equal there, and never mixes what is not.
@@ -562,6 +645,21 @@ def most(*ns: int) -> int:
     """The largest."""
     found = next((n for n in ns if type(n) is Size), None)
     return max(ns) if found is None else found.trace.extreme("max", ns)
+
+
+def reaches(n: int, least: int) -> int:
+    """1 where n is `least` or more, else 0: for what is a number and no other way to go."""
+    difference = n - least
+    if type(difference) is not Size:
+        return int(difference >= 0)
+    return difference.trace.test(int(plain(difference) >= 0), difference.terms)
+
+
+def either(test: int, a: int, b: int) -> int:
+    """a where a test is 1, b where it is 0."""
+    if type(test) is not Size:
+        return a if test else b
+    return test.trace.choice(test, a, b)
 
 
 def named(n: int) -> int:

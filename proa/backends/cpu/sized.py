@@ -71,17 +71,19 @@ class Shapes:
                     shape.append(forms[values])
                 self.kinds.append((slot, tuple(shape)))
             self.kind.append(kinds[specs])
+        self.firsts = [self.kinds[kind][0] for kind in self.kind]  # of each slot: that of its kind
+        self.sized = [k for k in self.kinds if any(type(n) is not int for n in k[1])]
 
     def read(self, graph: Graph, sizes: Sizes) -> list[int] | None:
         """The numbers that are read; None if some slot is not as it should be at these sizes."""
         specs = graph.slot_specs()
         read = [specs[slot].shape[axis] for slot, axis in self.reads]
-        for slot, shape in self.kinds:
+        if specs != [specs[slot] for slot in self.firsts]:
+            return None
+        for slot, shape in self.sized:
             if specs[slot].shape != shaped(shape, sizes, read):
                 return None
-        first = [specs[slot] for slot, _ in self.kinds]
-        same = all([specs[slot] is first[kind] for slot, kind in enumerate(self.kind)])
-        return read if same else None
+        return read
 
 
 def _points(template: Template) -> list[Sizes]:
@@ -174,7 +176,7 @@ class Variant:
     """One run of the passes with Sizes. Sizes of 0 and 1, which passes treat as they treat no
     other, are plain ints: then it is a variant for these alone."""
 
-    __slots__ = ("trace", "base", "small", "words", "function", "where", "which", "place", "entries",
+    __slots__ = ("trace", "base", "small", "row", "function", "where", "which", "place", "entries",
                  "specs")  # fmt: skip
 
     def __init__(
@@ -190,7 +192,6 @@ class Variant:
             self.base = build(traced)
         finally:
             trace.is_open = False
-        laid: Laid = self.base.laid
         self.place: dict[Any, int] = {}  # of each distinct Size, by its terms
         found: list[Size] = []
 
@@ -200,15 +201,14 @@ class Variant:
                 found.append(n)
             return n
 
-        where, which = [], []
-        for i, n in enumerate(laid.words):
-            if type(n) is Size:
-                collect(n)
-                where.append(i)
-                which.append(self.place[n.terms])
-        laid.at(collect, laid.words)
-        self.words = numbers("q", laid.words)
-        self.where, self.which = np.array(where, np.int64), np.array(which, np.int64)
+        laid: Laid = self.base.laid
+        places = [i for i, n in enumerate(laid.row) if type(n) is Size]
+        for i in places:
+            collect(laid.row[i])
+        laid.at(collect, None)
+        self.where = np.array(places, np.int64)
+        self.which = np.array([self.place[laid.row[i].terms] for i in places], np.int64)
+        self.row = numbers("q", laid.row)
         self.function = trace.function(found)
 
     def _graph(
@@ -250,9 +250,9 @@ class Variant:
         found = self.function(*given)
         if found is None:
             return None
-        words, place, base = self.words[:], self.place, self.base
-        np.frombuffer(words, np.int64)[self.where] = np.array(found, np.int64)[self.which]
-        laid = base.laid.at(lambda n: found[place[n.terms]] if type(n) is Size else n, words)
+        row, place, base = self.row[:], self.place, self.base
+        np.frombuffer(row, np.int64)[self.where] = np.array(found, np.int64)[self.which]
+        laid = base.laid.at(lambda n: found[place[n.terms]] if type(n) is Size else n, row)
         return base.moved(bound, laid, lambda: self._detail(bound.graph, given))
 
     def _detail(self, graph: Graph, given: Sequence[int]) -> tuple[Nests, Plan]:
