@@ -340,9 +340,13 @@ class Traced:
         self.statics = statics
 
 
-def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
+def trace(
+    name: str, function: Callable[..., Any], specs: Sequence[Spec],
+    refuse: Callable[[list[Tensor]], None] | None = None,
+) -> Traced:  # fmt: skip
     """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
-    Specs with a gradient say that its result may be differentiated."""
+    Specs with a gradient say that its result may be differentiated. `refuse` may have better words
+    for what is assigned to tensors from outside."""
     if thread.state.mode & NO_GRAD:
         specs = [s.plain for s in specs]
     placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
@@ -350,6 +354,8 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
     if recording.writes or recording.fills:
+        if refuse is not None:
+            refuse([t for t, _ in recording.writes])
         given = "an assignment to a tensor from outside"
         raise JitError(
             message(name, given, "a function without effects", "returning the new value")

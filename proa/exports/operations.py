@@ -1,0 +1,234 @@
+"""The operations that an exported directory may hold: their names and parameters never change.
+
+What stands here once is read for ever. An operation whose meaning changes takes a new name; one
+that gains a parameter gets an entry in `UPGRADES`, which says what older files meant. An operation
+that does not stand here is stored as the operations that it expands to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from proa.dtypes import Dtype
+from proa.errors import ArgumentError, ExportError, message
+from proa.graph.entry import intern_entry
+from proa.graph.graph import Graph, graphs_in
+from proa.graph.node import line_of
+from proa.graph.spec import Spec
+from proa.ops.expand import flat
+from proa.ops.primitive import REGISTRY, Primitive
+
+VERSION: Final = 1
+WINDOW: Final = 1024  # places along one axis of a pooling's window
+AXIS: Final = 2**20  # places along an axis that is pooled
+
+# Parameters as Python would annotate them; `names` are strings, `pairs` pairs of ints.
+OPERATIONS: Final = {
+    "abs": "",
+    "adaptive_avg_pool": "output: ints",
+    "adaptive_max_pool": "output: ints",
+    "add": "",
+    "and": "",
+    "argmax": "axes: ints",
+    "attention": "causal: bool, given: names",
+    "avg_pool": "kernel: ints, stride: ints, padding: ints, ceil: bool, include: bool",
+    "batch_norm": "given: names",
+    "batch_norm_fixed": "given: names",
+    "batch_norm_running": "n: int",
+    "binary_cross_entropy": "reduction: name",
+    "binary_cross_entropy_with_logits": "reduction: name, given: names",
+    "bitcast": "dtype: dtype",
+    "branch": "graphs: graphs",
+    "broadcast": "shape: ints, axes: ints",
+    "call": "graph: graph",
+    "cast": "dtype: dtype, weak: bool",
+    "checkpoint": "graph: graph",
+    "class_loss": "axis: int, given: names",
+    "class_score": "axis: int",
+    "concatenate": "axis: int",
+    "conv": "strides: ints, padding: pairs, x_dilation: ints, w_dilation: ints, groups: int",
+    "cos": "",
+    "cross_entropy": "reduction: name, given: names",
+    "cross_entropy_probabilities": "reduction: name, given: names",
+    "cumsum": "axis: int, reverse: bool",
+    "custom": "graph: graph, pull: graph, count: int",
+    "div": "",
+    "dot": "a: name, b: name, out: name",
+    "dropout": "",
+    "dynamic_slice": "axes: ints, sizes: ints, strides: ints",
+    "dynamic_update": "axes: ints, strides: ints",
+    "einsum": "equation: name",
+    "elu": "",
+    "embedding": "",
+    "eq": "",
+    "erf": "",
+    "exp": "",
+    "expm1": "",
+    "flip": "axes: ints",
+    "floor": "",
+    "gather": "axes: ints, batch: int",
+    "gelu": "approximate: name",
+    "gelu_slope": "approximate: name",
+    "group_norm": "groups: int, given: names",
+    "huber_loss": "reduction: name",
+    "iota": "shape: ints, axis: int, dtype: dtype",
+    "is_finite": "",
+    "keep": "number: int",
+    "kl_div": "reduction: name, log_target: bool",
+    "l1_loss": "reduction: name",
+    "layer_norm": "length: int, given: names",
+    "le": "",
+    "leaky_relu": "",
+    "linear": "given: names",
+    "log": "",
+    "log1p": "",
+    "log_sigmoid": "",
+    "log_softmax": "axes: ints",
+    "logsumexp": "axes: ints, keepdims: bool",
+    "loop": "condition: graph, body: graph",
+    "lt": "",
+    "max": "axes: ints",
+    "max_pool": "kernel: ints, stride: ints, padding: ints, dilation: ints, ceil: bool",
+    "maximum": "",
+    "mean": "axes: ints, keepdims: bool",
+    "min": "axes: ints",
+    "minimum": "",
+    "mse_loss": "reduction: name",
+    "mul": "",
+    "neg": "",
+    "nll_loss": "reduction: name",
+    "not": "",
+    "one_hot": "classes: int, dtype: dtype",
+    "or": "",
+    "pad": "low: ints, high: ints, interior: ints",
+    "permute": "axes: ints",
+    "pow": "",
+    "random_advance": "",
+    "random_bernoulli": "shape: ints",
+    "random_bits": "shape: ints",
+    "random_categorical": "axis: int",
+    "random_integers": "shape: ints, dtype: dtype",
+    "random_normal": "shape: ints, dtype: dtype",
+    "random_permutation": "n: int",
+    "random_uniform": "shape: ints, dtype: dtype",
+    "relu": "",
+    "rem": "",
+    "reshape": "shape: ints",
+    "rms_norm": "length: int, given: names",
+    "rsqrt": "",
+    "scan": "body: graph, length: int, reverse: bool, constants: int, carry: int",
+    "scatter": "axes: ints, batch: int, mode: name",
+    "select": "",
+    "shift_left": "",
+    "shift_right": "",
+    "sigmoid": "",
+    "sign": "",
+    "silu": "",
+    "sin": "",
+    "slice": "starts: ints, stops: ints, strides: ints",
+    "smooth_l1_loss": "reduction: name",
+    "softmax": "axes: ints",
+    "softplus": "",
+    "sort": "axis: int",
+    "sqrt": "",
+    "std": "axes: ints, keepdims: bool",
+    "sub": "",
+    "sum": "axes: ints",
+    "take": "axis: int",
+    "take_along_axis": "axis: int",
+    "tanh": "",
+    "two_class_loss": "",
+    "var": "axes: ints, keepdims: bool",
+    "xor": "",
+}
+UPGRADES: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+_POOLS: Final = ("adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
+_PARAMS: Final = {
+    name: dict([part.split(": ") for part in text.split(", ") if part])
+    for name, text in OPERATIONS.items()
+}
+
+
+def known() -> dict[str, Primitive]:
+    """The operations that this Proa has, by the names that stand in files."""
+    return {name: REGISTRY[name] for name in OPERATIONS}
+
+
+def stable(graph: Graph) -> Graph:
+    """The same function in operations that stand in the list, in graphs inside too."""
+    found = flat(graph, merge=False, keeps=lambda entry: entry.primitive.name in OPERATIONS)
+    steps = []
+    for step in found.steps:
+        entry = step.entry
+        name = entry.primitive.name
+        if name not in OPERATIONS:
+            given = f"the operation {name} at {line_of(step.where)}"
+            hint = "a function of Proa's own operations"
+            raise ExportError(message("export", given, "one that files may hold", hint))
+        if graphs_in(entry.params):
+            params = _inside(entry.params)
+            step = step._replace(
+                entry=intern_entry(entry.primitive.table, entry.primitive, params, entry.ins)
+            )
+        steps.append(step)
+    return Graph(found.inputs, tuple(steps), found.outputs, found.constants)
+
+
+def _inside(value: Any) -> Any:
+    if type(value) is Graph:
+        return stable(value)
+    return tuple([_inside(v) for v in value]) if type(value) is tuple else value
+
+
+# What a file may ask for.
+
+
+def check(primitive: Primitive, params: Sequence[Any], ins: Sequence[Spec]) -> None:
+    """An error where parameters are not of their kinds, or graphs do not fit their operands; all
+    else is said by the spec rule."""
+    name = primitive.name
+    kinds = _PARAMS[name]
+    for key, value in zip(primitive.params, params, strict=True):
+        if not _KINDS[kinds[key]](value):
+            given = f"{key} {value!r:.60}"
+            raise ArgumentError(message(name, given, f"a parameter of the kind {kinds[key]}"))
+    if name in ("custom", "checkpoint"):
+        own = params[0].input_specs()
+        if tuple(ins[: len(own)]) != own or (name == "checkpoint" and len(ins) != len(own)):
+            raise ArgumentError(message(name, f"operands {ins!r:.80}", f"{own!r:.80}"))
+    if name == "custom":
+        graph, pull, count = params
+        own = len(graph.inputs)
+        expected = (*ins[:own], *graph.output_specs(), *ins[own:])
+        outs = pull.output_specs()
+        if pull.input_specs() != expected or outs != tuple(ins[:count]) or not 0 <= count <= own:
+            raise ArgumentError(message(name, f"a rule of {pull.input_specs()!r:.80}", "its own"))
+    if name in _POOLS:  # their expansions have a step for each place in a window
+        axes = [of.shape[-len(params[0]) :] for of in ins[:1]] if params[0] else []
+        windows = list(params[0])
+        if name.startswith("adaptive"):
+            windows = [n // max(m, 1) for of in axes for n, m in zip(of, params[0], strict=False)]
+        if max([*windows, 0]) > WINDOW or any(n > AXIS for of in axes for n in of):
+            raise ArgumentError(message(name, f"windows {windows!r:.60}", f"at most {WINDOW}"))
+
+
+def _all(kind: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) is tuple and all([type(v) is kind for v in value])
+
+
+_KINDS: Final[dict[str, Callable[[Any], bool]]] = {
+    "int": lambda value: type(value) is int,
+    "bool": lambda value: type(value) is bool,
+    "name": lambda value: type(value) is str and len(value) <= 1000,
+    "dtype": lambda value: type(value) is Dtype,
+    "graph": lambda value: type(value) is Graph,
+    "ints": _all(int),
+    "names": _all(str),
+    "graphs": _all(Graph),
+    "pairs": lambda value: type(value) is tuple and all([_pair(v) for v in value]),
+}
+
+
+def _pair(value: Any) -> bool:
+    return type(value) is tuple and len(value) == 2 and all([type(n) is int for n in value])

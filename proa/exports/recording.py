@@ -1,0 +1,429 @@
+"""A Python function as a template: recorded at several sizes, which are compared."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any, Final, NamedTuple, final
+
+from proa.capture.trace import Traced, trace
+from proa.errors import ArgumentError, DtypeError, ExportError, ProaError, message
+from proa.exports.operations import stable
+from proa.exports.signature import Form, Signature, dims_of, form_of
+from proa.graph.build import Builder
+from proa.graph.entry import Entry, intern_entry
+from proa.graph.graph import Graph, Input, Role
+from proa.graph.node import SCALAR_TYPES, Value, line_of
+from proa.graph.rewrite import rebuild, splice
+from proa.graph.spec import Spec
+from proa.graph.spec import spec as interned
+from proa.graph.template import Sizes, Template, Unlike, fit
+from proa.ops.control import scan
+from proa.random import Generator, default_generator
+from proa.shapes import Dim
+from proa.substitution import Holder, named
+from proa.tensor import Tensor
+
+PRIMES: Final = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
+SCALES: Final = (1, 4, 16)  # small sizes first, for what is bounded; then larger ones
+LARGE: Final = (67, 521)  # sizes at which what was found is tried once more
+
+
+@final
+class Weight(NamedTuple):
+    """A tensor that the function reads: its name, its value, and what it is."""
+
+    name: str
+    value: Value
+    role: Role
+
+
+@final
+class Recorded(NamedTuple):
+    """All that is stored of a function."""
+
+    signature: Signature
+    template: Template
+    weights: list[Weight]
+    points: tuple[Sizes, ...]
+
+
+def recorded(function: Callable[..., Any], specs: Any, sizes: Mapping[str, Any]) -> Recorded:
+    """The function's template. `sizes`: examples of the sizes of some dims, three or more."""
+    if not callable(function):
+        raise DtypeError(message("export", f"{function!r:.60}", "a function or a module"))
+    recorder = _Recorder(function, *_arguments(function, specs))
+    dims = recorder.dims
+    unknown = [n for n in sizes if n not in dims]
+    if unknown:
+        given = f"sizes of {', '.join(map(repr, unknown))}"
+        raise ArgumentError(message("export", given, f"of the dims {list(dims)}"))
+    template, points = _fitted(recorder, sizes)
+    limits = {d: _limits(recorder, template, points, i) for i, d in enumerate(dims)}
+    last = recorder.last
+    signature = Signature(recorder.name, recorder.positional, recorder.arguments, last.form, limits)
+    return Recorded(signature, template, last.weights, points)
+
+
+def _fitted(recorder: _Recorder, sizes: Mapping[str, Any]) -> tuple[Template, tuple[Sizes, ...]]:
+    """The template, and the points at which it was found."""
+    dims = recorder.dims
+    if not dims:
+        return Template(recorder.at(()).graph, (), (), {}, {}, {}), ((),)
+    refused: list[Exception] = []
+    for scale in SCALES if len(sizes) < len(dims) else SCALES[:1]:
+        points = _points(dims, sizes, scale)
+        try:
+            graphs = [recorder.at(p).graph for p in points]
+        except ProaError as error:
+            refused.append(error)
+            continue
+        try:
+            return fit(graphs, dims, points), points
+        except Unlike as error:
+            where = f" at {line_of(error.where)}" if error.where is not None else ""
+            given = f"{error.what}{where}, at the sizes {_words(dims, points)}"
+            hint = "pa.scan, pa.cond or another spec; or examples that go together, sizes={...}"
+            text = message("export", given, "the same operations at all sizes", hint)
+            refused.append(ExportError(text))
+    raise refused[0]
+
+
+def _words(dims: Sequence[str], points: Sequence[Sizes]) -> str:
+    rows = [f"{d} = {', '.join(map(str, column))}"
+            for d, column in zip(dims, zip(*points, strict=True), strict=True)]  # fmt: skip
+    return "; ".join(rows)
+
+
+def _points(dims: Sequence[str], sizes: Mapping[str, Any], scale: int) -> tuple[Sizes, ...]:
+    """Sizes of the dims at which the function is recorded: no two dims are alike."""
+    many = max([len(dims) + 2, *[len(s) for s in sizes.values()]])
+    columns = []
+    for i, dim in enumerate(dims):
+        given = sizes.get(dim)
+        if given is None:
+            own = [PRIMES[(i + (len(dims) + 1) * k) % len(PRIMES)] * scale for k in range(many)]
+        else:
+            own = [int(n) for n in given]
+            if len(set(own)) < 3 or min(own) < 1:
+                text = f"sizes {given!r:.60} of {dim}"
+                raise ArgumentError(message("export", text, "three or more that differ"))
+            own = [own[(k + i * (k // len(own))) % len(own)] for k in range(many)]
+        columns.append(own)
+    return tuple(zip(*columns, strict=True))
+
+
+def _limits(
+    recorder: _Recorder, template: Template, points: tuple[Sizes, ...], number: int
+) -> tuple[int, int | None]:
+    """The least and the greatest size of a dim for which Python does what the template does."""
+
+    def holds(n: int) -> bool:
+        where = tuple([n if i == number else p for i, p in enumerate(points[0])])
+        try:
+            return bool(recorder.at(where).graph == template.bind(where))
+        except Exception:  # whatever it is that Python does there
+            return False
+
+    known = sorted({p[number] for p in points})
+    least = known[0]
+    for n in (1, 0):
+        if not holds(n):
+            break
+        least = n
+    if least == known[0]:  # then perhaps two
+        least = next((n for n in range(2, known[0]) if holds(n)), known[0])
+    good, bad = known[-1], None
+    for n in LARGE:
+        if n > good:
+            if not holds(n):
+                bad = n
+                break
+            good = n
+    while bad is not None and bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if holds(middle) else (good, middle)
+    return least, None if bad is None else good
+
+
+# The arguments.
+
+
+def _arguments(
+    function: Callable[..., Any], specs: Any
+) -> tuple[str, int, tuple[tuple[str, Form], ...], bool]:  # fmt: skip
+    """The function's name, how many of its arguments may be given by position, their names and
+    forms, and whether they are to be given by name."""
+    names, positional = _names(function)
+    by_name = isinstance(specs, Mapping)
+    rows: list[tuple[str, Any]]
+    if by_name:
+        order = [n for n in names if n in specs] + [n for n in specs if n not in names]
+        rows = [(name, specs[name]) for name in order]
+        several = 0
+        while several < len(order) and names[several : several + 1] == [order[several]]:
+            several += 1
+        positional = min(positional, several)
+    elif isinstance(specs, (list, tuple)) and not hasattr(specs, "_fields"):
+        more = [f"argument_{i}" for i in range(len(names), len(specs))]
+        rows = list(zip([*names, *more], specs, strict=False))
+        positional = len(rows)
+    else:
+        given, hint = f"specs of type {type(specs).__name__}", "[pa.spec(...)]"
+        raise DtypeError(message("export", given, "a list with one for each argument", hint))
+    leaves: list[Any] = []
+    forms = tuple([(name, form_of("export", name, tree, leaves)) for name, tree in rows])
+    kind = function if hasattr(function, "__name__") else type(function)
+    return str(getattr(kind, "__name__", "function")), positional, forms, by_name
+
+
+def _names(function: Any) -> tuple[list[str], int]:
+    """Names of the arguments that may be given by position, and how many they are."""
+    try:
+        called = getattr(function, "forward", None) if isinstance(function, Holder) else function
+        rows = list(inspect.signature(called).parameters.values())
+    except (TypeError, ValueError):
+        return [], 0
+    own = [p.name for p in rows if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return own + [p.name for p in rows if p.kind is p.KEYWORD_ONLY], len(own)
+
+
+# Recording.
+
+
+@final
+class _Once(NamedTuple):
+    """One recording: its graph in operations that files may hold, its result, what it read."""
+
+    graph: Graph
+    form: Form
+    weights: list[Weight]
+
+
+@final
+class _Recorder:
+    """Records the function at given sizes. What it reads from outside must be the same always."""
+
+    __slots__ = ("function", "name", "positional", "arguments", "by_name", "dims", "known", "last",
+                 "first")  # fmt: skip
+
+    def __init__(
+        self, function: Any, name: str, positional: int,
+        arguments: tuple[tuple[str, Form], ...], by_name: bool,
+    ) -> None:  # fmt: skip
+        self.function = function
+        self.name = name
+        self.positional = positional
+        self.arguments = arguments
+        self.by_name = by_name
+        self.dims = tuple(dims_of([form for _, form in arguments]))
+        self.known: dict[Sizes, _Once] = {}
+        self.first: _Once | None = None
+
+    def at(self, sizes: Sizes) -> _Once:
+        if sizes not in self.known:
+            self.known[sizes] = self._recorded(dict(zip(self.dims, sizes, strict=True)))
+            self.last = self.known[sizes]
+        return self.known[sizes]
+
+    def _recorded(self, sizes: dict[str, int]) -> _Once:
+        specs = [_sized(of, sizes) for _, form in self.arguments for of in form.specs()]
+        graded = [s.with_grad() if s.dtype.is_inexact else s for s in specs]
+        results: list[Form] = []
+
+        def run(*given: Tensor) -> Any:
+            rest = iter(given)
+            trees = {name: form.filled(rest) for name, form in self.arguments}
+            if self.by_name:
+                found = self.function(**trees)
+            else:
+                found = self.function(*trees.values())
+            leaves: list[Any] = []
+            results.append(form_of("export", "the result", found, leaves))
+            return leaves
+
+        traced = trace("export", run, graded, self._refuse)
+        weights = self._weights(traced)
+        once = _Once(stable(_pruned(_laid(traced, len(specs), weights))), results[-1], weights)
+        self._compare(once, sizes)
+        return once
+
+    def _refuse(self, written: list[Tensor]) -> None:
+        """Names the state that a call would change."""
+        names = _Names(self.function)
+        found = [names.of(t.value, t) or "a tensor from outside" for t in written]
+        kinds = f"{found[0]} and {len(found) - 1} more" if len(found) > 1 else "".join(found)
+        hint = "model.eval(), or a function that takes the state and returns it"
+        given = f"an assignment to {kinds or 'a gradient'}"
+        raise ExportError(message("export", given, "a function that changes no state", hint))
+
+    def _weights(self, traced: Traced) -> list[Weight]:
+        """What was read from outside, with names; numbers are none, they become constants."""
+        names, used = _Names(self.function), count()
+        found: list[Weight] = []
+        taken: set[str] = set()
+        for v in traced.captured:
+            if type(v.buffer) in SCALAR_TYPES:
+                continue
+            name = names.of(v) or f"captured.{next(used)}"
+            while name in taken:
+                name = f"captured.{next(used)}"
+            taken.add(name)
+            is_parameter = v.leaf is not None and v.leaf.stops
+            found.append(Weight(name, v, Role.PARAMETER if is_parameter else Role.STATE))
+        return found
+
+    def _compare(self, once: _Once, sizes: dict[str, int]) -> None:
+        """Nothing but sizes may differ from the first recording."""
+        if self.first is None:
+            self.first = once
+            return
+        first = self.first
+        kept = [w.name for w in first.weights], [v.value.spec for v in first.weights]
+        if ([w.name for w in once.weights], [v.value.spec for v in once.weights]) != kept:
+            given = f"tensors from outside that depend on the sizes {sizes}"
+            hint = "making them with pa.arange, pa.zeros, ... of x.shape"
+            raise ExportError(message("export", given, "the same at all sizes", hint))
+        for a, b in zip(first.weights, once.weights, strict=True):
+            if a.value is not b.value and not _equal(a.value, b.value):
+                given = f"the tensor {a.name} with other numbers at the sizes {sizes}"
+                hint = "making it with pa.arange, pa.zeros, ... of x.shape"
+                raise ExportError(message("export", given, "the same at all sizes", hint))
+        if _flat(once.form) != _flat(first.form):
+            given = f"a result {once.form!r:.200} at the sizes {sizes}"
+            raise ExportError(message("export", given, f"one such as {first.form!r:.200}"))
+
+
+def _flat(form: Form) -> Any:
+    """A form without the specs of its tensors."""
+    held = None if form.kind == "tensor" else (type(form.held), form.held)
+    return form.kind, form.keys, held, [_flat(p) for p in form.parts]
+
+
+def _equal(a: Value, b: Value) -> bool:
+    x, y = Tensor(a).numpy(), Tensor(b).numpy()
+    return bool(x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes())
+
+
+def _sized(of: Spec, sizes: dict[str, int]) -> Spec:
+    shape: tuple[Any, ...] = of.shape
+    return interned(tuple([sizes[n.name] if type(n) is Dim else n for n in shape]), of.dtype)
+
+
+def _laid(traced: Traced, given: int, weights: list[Weight]) -> Graph:
+    """The graph with the weights behind the arguments, and numbers as constants."""
+    graph = traced.graph
+    roles = [*[Role.DATA] * given, *[w.role for w in weights]]
+    specs = [*graph.input_specs()[:given], *[w.value.spec.plain for w in weights]]
+    builder = Builder([Input(s, r) for s, r in zip(specs, roles, strict=True)])
+    values = builder.input_values()
+    place = {w.value: values[given + i] for i, w in enumerate(weights)}
+    inputs = values[:given] + [
+        builder.number(v.buffer, v.spec.plain) if v not in place else place[v]
+        for v in traced.captured
+    ]
+    return builder.graph(splice(builder, graph, inputs))
+
+
+def _pruned(graph: Graph) -> Graph:
+    """Scans stack only what is read of them. (Where a gradient was possible they stack more.)"""
+    used = {s for step in graph.steps for s in step.slots} | set(graph.outputs)
+    rows: dict[int, int] = {}
+    slot = graph.first_step_slot
+    for step in graph.steps:
+        outs = len(step.entry.outs)
+        if step.entry.primitive is scan:
+            carry = step.entry.params[4]
+            rows[slot] = max([carry, *[i + 1 for i in range(carry, outs) if slot + i in used]])
+        slot += outs
+    if not rows:
+        return graph
+    place = iter(rows.values())
+
+    def rule(builder: Builder, step: Any, operands: tuple[Value, ...]) -> Any:
+        if step.entry.primitive is not scan:
+            return None
+        kept, (body, *rest) = next(place), step.entry.params
+        if kept == len(step.entry.outs):
+            return None
+        inner = rebuild(
+            Graph(body.inputs, body.steps, body.outputs[:kept], body.constants), lambda *_: None
+        )
+        again = builder.emit(_entry(step.entry, (inner, *rest)), operands)
+        return (*again, *[None] * (len(step.entry.outs) - kept))
+
+    return rebuild(graph, rule)
+
+
+def _entry(of: Entry, params: tuple[Any, ...]) -> Entry:
+    return intern_entry(of.primitive.table, of.primitive, params, of.ins)
+
+
+# Names of what is read from outside.
+
+
+@final
+class _Names:
+    """Names for tensors that a function can reach: of its module, its object, its closure, its
+    globals."""
+
+    __slots__ = ("by_value", "by_handle")
+
+    def __init__(self, function: Any) -> None:
+        self.by_value: dict[Value, str] = {}
+        self.by_handle: dict[int, str] = {}
+        for name, thing in _reached(function):
+            self._add(name, thing)
+        self._add("the default generator", default_generator())
+
+    def of(self, value: Value, handle: Any = None) -> str | None:
+        return self.by_handle.get(id(handle)) or self.by_value.get(value)
+
+    def _add(self, name: str, thing: Any) -> None:
+        if isinstance(thing, Holder):
+            for path, tensor in named(thing).items():
+                self._tensor(f"{name}.{path}" if name else path, tensor)
+            modules: dict[str, Any] = dict(getattr(thing, "named_modules", dict)())
+            for path, module in modules.items():
+                for key, field in vars(module).items():
+                    if type(field) in (Tensor, Generator):
+                        self._add(".".join([n for n in (name, path, key) if n]), field)
+        elif type(thing) is Tensor:
+            self._tensor(name, thing)
+        elif type(thing) is Generator:
+            self.by_handle.setdefault(id(thing.state), f"{name} (a generator)")
+        elif type(thing) in (list, tuple, dict):
+            rows: Iterable[Any] = thing.items() if type(thing) is dict else enumerate(thing)
+            for key, item in rows:
+                if type(item) in (Tensor, Generator) or isinstance(item, Holder):
+                    self._add(f"{name}.{key}" if name else str(key), item)
+
+    def _tensor(self, name: str, tensor: Tensor) -> None:
+        self.by_value.setdefault(tensor.value, name)
+        self.by_handle.setdefault(id(tensor), name)
+
+
+def _reached(function: Any) -> Iterator[tuple[str, Any]]:
+    """What a function names, with the names that it has for it."""
+    function = inspect.unwrap(function) if not isinstance(function, Holder) else function
+    if isinstance(function, Holder):
+        yield "", function
+        return
+    owner = getattr(function, "__self__", None)
+    if owner is not None:
+        yield "", owner
+        if not isinstance(owner, Holder):
+            yield from getattr(owner, "__dict__", {}).items()
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # a variable that is not bound yet
+            continue
+    space = function.__globals__
+    for name in code.co_names:
+        if name in space:
+            yield name, space[name]
