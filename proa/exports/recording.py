@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import Any, Final, NamedTuple, final
+from typing import Any, NamedTuple, final
 
 from proa.capture.trace import Traced, trace
-from proa.errors import ArgumentError, DtypeError, ExportError, ProaError, message
+from proa.errors import ArgumentError, DtypeError, ExportError, message
+from proa.exports.names import Names
 from proa.exports.operations import stable
 from proa.exports.signature import Form, Signature, dims_of, form_of
+from proa.exports.sizes import fitted, limits
 from proa.graph.build import Builder
 from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Graph, Input, Role
-from proa.graph.node import SCALAR_TYPES, Value, line_of
+from proa.graph.node import SCALAR_TYPES, Value
 from proa.graph.rewrite import rebuild, splice
 from proa.graph.spec import Spec
 from proa.graph.spec import spec as interned
-from proa.graph.template import Sizes, Template, Unlike, fit
+from proa.graph.template import Sizes, Template
 from proa.ops.control import scan
-from proa.random import Generator, default_generator
 from proa.shapes import Dim
-from proa.substitution import Holder, named
+from proa.substitution import Holder
 from proa.tensor import Tensor
-
-PRIMES: Final = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73)
-SCALES: Final = (1, 4, 16)  # small sizes first, for what is bounded; then larger ones
-LARGE: Final = (67, 521)  # sizes at which what was found is tried once more
 
 
 @final
@@ -59,92 +56,11 @@ def recorded(function: Callable[..., Any], specs: Any, sizes: Mapping[str, Any])
     if unknown:
         given = f"sizes of {', '.join(map(repr, unknown))}"
         raise ArgumentError(message("export", given, f"of the dims {list(dims)}"))
-    template, points = _fitted(recorder, sizes)
-    limits = {d: _limits(recorder, template, points, i) for i, d in enumerate(dims)}
+    template, points = fitted(recorder, sizes)
+    bounds = {d: limits(recorder, template, points, i) for i, d in enumerate(dims)}
     last = recorder.last
-    signature = Signature(recorder.name, recorder.positional, recorder.arguments, last.form, limits)
+    signature = Signature(recorder.name, recorder.positional, recorder.arguments, last.form, bounds)
     return Recorded(signature, template, last.weights, points)
-
-
-def _fitted(recorder: _Recorder, sizes: Mapping[str, Any]) -> tuple[Template, tuple[Sizes, ...]]:
-    """The template, and the points at which it was found."""
-    dims = recorder.dims
-    if not dims:
-        return Template(recorder.at(()).graph, (), (), {}, {}, {}), ((),)
-    refused: list[Exception] = []
-    for scale in SCALES if len(sizes) < len(dims) else SCALES[:1]:
-        points = _points(dims, sizes, scale)
-        try:
-            graphs = [recorder.at(p).graph for p in points]
-        except ProaError as error:
-            refused.append(error)
-            continue
-        try:
-            return fit(graphs, dims, points), points
-        except Unlike as error:
-            where = f" at {line_of(error.where)}" if error.where is not None else ""
-            given = f"{error.what}{where}, at the sizes {_words(dims, points)}"
-            hint = "pa.scan, pa.cond or another spec; or examples that go together, sizes={...}"
-            text = message("export", given, "the same operations at all sizes", hint)
-            refused.append(ExportError(text))
-    raise refused[0]
-
-
-def _words(dims: Sequence[str], points: Sequence[Sizes]) -> str:
-    rows = [f"{d} = {', '.join(map(str, column))}"
-            for d, column in zip(dims, zip(*points, strict=True), strict=True)]  # fmt: skip
-    return "; ".join(rows)
-
-
-def _points(dims: Sequence[str], sizes: Mapping[str, Any], scale: int) -> tuple[Sizes, ...]:
-    """Sizes of the dims at which the function is recorded: no two dims are alike."""
-    many = max([len(dims) + 2, *[len(s) for s in sizes.values()]])
-    columns = []
-    for i, dim in enumerate(dims):
-        given = sizes.get(dim)
-        if given is None:
-            own = [PRIMES[(i + (len(dims) + 1) * k) % len(PRIMES)] * scale for k in range(many)]
-        else:
-            own = [int(n) for n in given]
-            if len(set(own)) < 3 or min(own) < 1:
-                text = f"sizes {given!r:.60} of {dim}"
-                raise ArgumentError(message("export", text, "three or more that differ"))
-            own = [own[(k + i * (k // len(own))) % len(own)] for k in range(many)]
-        columns.append(own)
-    return tuple(zip(*columns, strict=True))
-
-
-def _limits(
-    recorder: _Recorder, template: Template, points: tuple[Sizes, ...], number: int
-) -> tuple[int, int | None]:
-    """The least and the greatest size of a dim for which Python does what the template does."""
-
-    def holds(n: int) -> bool:
-        where = tuple([n if i == number else p for i, p in enumerate(points[0])])
-        try:
-            return bool(recorder.at(where).graph == template.bind(where))
-        except Exception:  # whatever it is that Python does there
-            return False
-
-    known = sorted({p[number] for p in points})
-    least = known[0]
-    for n in (1, 0):
-        if not holds(n):
-            break
-        least = n
-    if least == known[0]:  # then perhaps two
-        least = next((n for n in range(2, known[0]) if holds(n)), known[0])
-    good, bad = known[-1], None
-    for n in LARGE:
-        if n > good:
-            if not holds(n):
-                bad = n
-                break
-            good = n
-    while bad is not None and bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (middle, bad) if holds(middle) else (good, middle)
-    return least, None if bad is None else good
 
 
 # The arguments.
@@ -181,8 +97,8 @@ def _arguments(
 def _names(function: Any) -> tuple[list[str], int]:
     """Names of the arguments that may be given by position, and how many they are."""
     try:
-        called = getattr(function, "forward", None) if isinstance(function, Holder) else function
-        rows = list(inspect.signature(called).parameters.values())
+        called: Any = getattr(function, "forward", None) if isinstance(function, Holder) else None
+        rows = list(inspect.signature(called or function).parameters.values())
     except (TypeError, ValueError):
         return [], 0
     own = [p.name for p in rows if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
@@ -221,6 +137,9 @@ class _Recorder:
         self.known: dict[Sizes, _Once] = {}
         self.first: _Once | None = None
 
+    def graph(self, sizes: Sizes) -> Graph:
+        return self.at(sizes).graph
+
     def at(self, sizes: Sizes) -> _Once:
         if sizes not in self.known:
             self.known[sizes] = self._recorded(dict(zip(self.dims, sizes, strict=True)))
@@ -251,7 +170,7 @@ class _Recorder:
 
     def _refuse(self, written: list[Tensor]) -> None:
         """Names the state that a call would change."""
-        names = _Names(self.function)
+        names = Names(self.function)
         found = [names.of(t.value, t) or "a tensor from outside" for t in written]
         kinds = f"{found[0]} and {len(found) - 1} more" if len(found) > 1 else "".join(found)
         hint = "model.eval(), or a function that takes the state and returns it"
@@ -260,7 +179,7 @@ class _Recorder:
 
     def _weights(self, traced: Traced) -> list[Weight]:
         """What was read from outside, with names; numbers are none, they become constants."""
-        names, used = _Names(self.function), count()
+        names, used = Names(self.function), count()
         found: list[Weight] = []
         taken: set[str] = set()
         for v in traced.captured:
@@ -358,72 +277,3 @@ def _pruned(graph: Graph) -> Graph:
 
 def _entry(of: Entry, params: tuple[Any, ...]) -> Entry:
     return intern_entry(of.primitive.table, of.primitive, params, of.ins)
-
-
-# Names of what is read from outside.
-
-
-@final
-class _Names:
-    """Names for tensors that a function can reach: of its module, its object, its closure, its
-    globals."""
-
-    __slots__ = ("by_value", "by_handle")
-
-    def __init__(self, function: Any) -> None:
-        self.by_value: dict[Value, str] = {}
-        self.by_handle: dict[int, str] = {}
-        for name, thing in _reached(function):
-            self._add(name, thing)
-        self._add("the default generator", default_generator())
-
-    def of(self, value: Value, handle: Any = None) -> str | None:
-        return self.by_handle.get(id(handle)) or self.by_value.get(value)
-
-    def _add(self, name: str, thing: Any) -> None:
-        if isinstance(thing, Holder):
-            for path, tensor in named(thing).items():
-                self._tensor(f"{name}.{path}" if name else path, tensor)
-            modules: dict[str, Any] = dict(getattr(thing, "named_modules", dict)())
-            for path, module in modules.items():
-                for key, field in vars(module).items():
-                    if type(field) in (Tensor, Generator):
-                        self._add(".".join([n for n in (name, path, key) if n]), field)
-        elif type(thing) is Tensor:
-            self._tensor(name, thing)
-        elif type(thing) is Generator:
-            self.by_handle.setdefault(id(thing.state), f"{name} (a generator)")
-        elif type(thing) in (list, tuple, dict):
-            rows: Iterable[Any] = thing.items() if type(thing) is dict else enumerate(thing)
-            for key, item in rows:
-                if type(item) in (Tensor, Generator) or isinstance(item, Holder):
-                    self._add(f"{name}.{key}" if name else str(key), item)
-
-    def _tensor(self, name: str, tensor: Tensor) -> None:
-        self.by_value.setdefault(tensor.value, name)
-        self.by_handle.setdefault(id(tensor), name)
-
-
-def _reached(function: Any) -> Iterator[tuple[str, Any]]:
-    """What a function names, with the names that it has for it."""
-    function = inspect.unwrap(function) if not isinstance(function, Holder) else function
-    if isinstance(function, Holder):
-        yield "", function
-        return
-    owner = getattr(function, "__self__", None)
-    if owner is not None:
-        yield "", owner
-        if not isinstance(owner, Holder):
-            yield from getattr(owner, "__dict__", {}).items()
-    code = getattr(function, "__code__", None)
-    if code is None:
-        return
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield name, cell.cell_contents
-        except ValueError:  # a variable that is not bound yet
-            continue
-    space = function.__globals__
-    for name in code.co_names:
-        if name in space:
-            yield name, space[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations, product
 from math import isfinite, prod
 from os.path import basename
 from typing import Any, Final, NoReturn, final
@@ -20,7 +21,7 @@ from proa.graph.entry import intern_entry
 from proa.graph.graph import Constant, Graph, Input, Role, Step
 from proa.graph.node import Where, line_of
 from proa.graph.spec import Spec, spec
-from proa.graph.template import Number, Polynomial, Template, Unlike, at, fit
+from proa.graph.template import Number, Polynomial, Template, at, solved
 from proa.shapes import MAX_NDIM
 
 MOST_STEPS: Final = 200_000  # of all graphs of a file
@@ -179,24 +180,33 @@ def _items(array: Any) -> list[Any]:
 
 
 def _shapes(template: Template, points: Sequence[Any]) -> list[Any]:
-    """The shape of every slot, with polynomials where they are such, and None else."""
+    """The shape of every slot, with polynomials where sizes are such, and None else."""
     if not points or not template.dims:
         return [s.shape for s in template.graph.slot_specs()]
-    bound = [template.bind(p).slot_specs() for p in points]
-    found: list[Any] = []
-    for every in zip(*bound, strict=True):
-        if all(s is every[0] for s in every):
-            found.append(every[0].shape)
-            continue
-        alone = [Graph((Input(s, Role.DATA),), (), (0,)) for s in every]
-        try:
-            form = fit(alone, template.dims, points)
-        except Unlike:
-            found.append(tuple([None if len({s.shape[i] for s in every}) > 1 else n
-                                for i, n in enumerate(every[0].shape)]))  # fmt: skip
-        else:
-            found.append(form.inputs[0])
+    known: dict[tuple[int, ...], Any] = {}
+    found = []
+    for every in zip(*[template.bind(p).slot_specs() for p in points], strict=True):
+        columns = list(zip(*[s.shape for s in every], strict=True))
+        for column in columns:
+            if column not in known:
+                known[column] = _counted(column, points)
+        found.append(tuple([known[c] for c in columns]))
     return found
+
+
+def _counted(column: tuple[int, ...], points: Sequence[Any]) -> Any:
+    """A size that is a constant or a simple polynomial; None if it is neither."""
+    if len(set(column)) == 1:
+        return column[0]
+    powers = [p for p in product(range(4), repeat=len(points[0])) if 0 < sum(p) <= 3]
+    one = (0,) * len(points[0])
+    sets = [*[(p,) for p in powers], *[(p, one) for p in powers], *combinations(powers, 2)]
+    for some in sets:
+        rows = [[prod([n**e for n, e in zip(at, p, strict=True)]) for p in some] for at in points]
+        solution = solved(rows, column)
+        if solution is not None and all(c.denominator == 1 and c for c in solution):
+            return Polynomial(tuple([(int(c), p) for c, p in zip(solution, some, strict=True)]))
+    return None
 
 
 # Reading.
