@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import proa.ops.composite  # what is known is what has been declared
+import proa.ops.window  # noqa: F401
 from proa.dtypes import Dtype
 from proa.errors import ArgumentError, ExportError, message
 from proa.graph.entry import intern_entry
