@@ -9,8 +9,8 @@ from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.errors import ArgumentError, FileError, ProaError, ShapeError, message
 from proa.exports import folder as files
+from proa.exports.operations import NAMES, check, known
 from proa.exports.operations import VERSION as OPERATIONS_VERSION
-from proa.exports.operations import check, known
 from proa.exports.recording import recorded
 from proa.exports.signature import (
     Form,
@@ -71,7 +71,7 @@ def export(
     found = recorded(function, specs, sizes or {})
     signature, template = found.signature, found.template
     arrays: dict[str, Any] = {}
-    graphs = dump(template, arrays, found.points if template.dims else ())
+    graphs = dump(template, arrays, found.points if template.dims else (), NAMES)
     texts = iter([i["spec"] for i in graphs[-1]["inputs"]])
     arguments = [{"name": name, "form": written(form, texts)} for name, form in signature.arguments]
     names: list[str] = []
@@ -236,16 +236,17 @@ def _exported(contents: files.Contents, home: Any) -> Exported:
     body = contents.body
     if body.keys() != _FIELDS:
         raise _refused(f"the fields {sorted(body)!r:.200}", f"{sorted(_FIELDS)}")
-    if body["operations"] != OPERATIONS_VERSION or type(body["operations"]) is not int:
-        given = f"operations of version {body['operations']!r:.40}"
-        raise _refused(given, f"{OPERATIONS_VERSION}, which this Proa knows")
+    listed_in = body["operations"]
+    if type(listed_in) is not int or not 1 <= listed_in <= OPERATIONS_VERSION:
+        given = f"operations of version {listed_in!r:.40}"
+        raise _refused(given, f"1 to {OPERATIONS_VERSION}, which this Proa knows")
     version = body["proa"]
     if type(version) is not str or len(version) > 100:
         raise _refused(f"proa {version!r:.60}", "the version that wrote it")
     limits, sample = _dims(body["dims"])
     weights, constants = _weights(body["weights"], contents.arrays)
     dims = tuple(limits)
-    graph = load_graphs(body["graphs"], known(), constants, dims, sample, check)
+    graph = load_graphs(body["graphs"], known(), constants, dims, sample, check, NAMES)
     if type(graph) is Template:
         template = graph
     elif dims:

@@ -1,8 +1,8 @@
 """The operations that an exported directory may hold: their names and parameters never change.
 
-What stands here once is read for ever. An operation whose meaning changes takes a new name; one
-that gains a parameter gets an entry in `UPGRADES`, which says what older files meant. An operation
-that does not stand here is stored as the operations that it expands to.
+What stands here once is read for ever. Proa may call a parameter otherwise by now, but has it in
+the same place; an operation whose meaning changes, or that gains a parameter, takes a new name
+here. One that does not stand here is stored as the operations that it expands to.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proa.graph.spec import Spec
 from proa.ops.expand import flat
 from proa.ops.primitive import REGISTRY, Primitive
 
-VERSION: Final = 1
+VERSION: Final = 1  # of this list: one more with each name that is added
 WINDOW: Final = 1024  # places along one axis of a pooling's window
 AXIS: Final = 2**20  # places along an axis that is pooled
 
@@ -45,7 +45,6 @@ OPERATIONS: Final = {
     "broadcast": "shape: ints, axes: ints",
     "call": "graph: graph",
     "cast": "dtype: dtype, weak: bool",
-    "checkpoint": "graph: graph",
     "class_loss": "axis: int, given: names",
     "class_score": "axis: int",
     "concatenate": "axis: int",
@@ -54,7 +53,7 @@ OPERATIONS: Final = {
     "cross_entropy": "reduction: name, given: names",
     "cross_entropy_probabilities": "reduction: name, given: names",
     "cumsum": "axis: int, reverse: bool",
-    "custom": "graph: graph, pull: graph, count: int",
+    "custom": "graph: graph, rule: graph, count: int",
     "div": "",
     "dot": "a: name, b: name, out: name",
     "dropout": "",
@@ -144,12 +143,14 @@ OPERATIONS: Final = {
     "var": "axes: ints, keepdims: bool",
     "xor": "",
 }
-UPGRADES: Final[dict[str, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 _POOLS: Final = ("adaptive_avg_pool", "adaptive_max_pool", "avg_pool", "max_pool")
 _PARAMS: Final = {
     name: dict([part.split(": ") for part in text.split(", ") if part])
     for name, text in OPERATIONS.items()
 }
+
+
+NAMES: Final = {name: tuple(kinds) for name, kinds in _PARAMS.items()}
 
 
 def known() -> dict[str, Primitive]:
@@ -190,22 +191,17 @@ def check(primitive: Primitive, params: Sequence[Any], ins: Sequence[Spec]) -> N
     """An error where parameters are not of their kinds, or graphs do not fit their operands; all
     else is said by the spec rule."""
     name = primitive.name
-    kinds = _PARAMS[name]
-    for key, value in zip(primitive.params, params, strict=True):
-        if not _KINDS[kinds[key]](value):
+    for (key, kind), value in zip(_PARAMS[name].items(), params, strict=True):
+        if not _KINDS[kind](value):
             given = f"{key} {value!r:.60}"
-            raise ArgumentError(message(name, given, f"a parameter of the kind {kinds[key]}"))
-    if name in ("custom", "checkpoint"):
-        own = params[0].input_specs()
-        if tuple(ins[: len(own)]) != own or (name == "checkpoint" and len(ins) != len(own)):
-            raise ArgumentError(message(name, f"operands {ins!r:.80}", f"{own!r:.80}"))
+            raise ArgumentError(message(name, given, f"a parameter of the kind {kind}"))
     if name == "custom":
-        graph, pull, count = params
+        graph, rule, count = params
         own = len(graph.inputs)
         expected = (*ins[:own], *graph.output_specs(), *ins[own:])
-        outs = pull.output_specs()
-        if pull.input_specs() != expected or outs != tuple(ins[:count]) or not 0 <= count <= own:
-            raise ArgumentError(message(name, f"a rule of {pull.input_specs()!r:.80}", "its own"))
+        fits = tuple(ins[:own]) == graph.input_specs() and 0 <= count <= own
+        if not fits or rule.input_specs() != expected or rule.output_specs() != tuple(ins[:count]):
+            raise ArgumentError(message(name, f"operands {ins!r:.80}", "those of its graphs"))
     if name in _POOLS:  # their expansions have a step for each place in a window
         axes = [of.shape[-len(params[0]) :] for of in ins[:1]] if params[0] else []
         windows = list(params[0])

@@ -31,6 +31,7 @@ MOST_PARTS: Final = 100_000  # of one parameter
 MOST_TERMS: Final = 32
 MOST_INLINE: Final = 16  # elements of a constant that is written as numbers
 LARGEST: Final = 2**62
+Names = Mapping[str, tuple[str, ...]]
 Check = Callable[[Any, tuple[Any, ...], tuple[Spec, ...]], None]
 _DTYPES: Final = {d.name: d for d in ALL}
 _ROLES: Final = {r.value: r for r in Role}
@@ -49,19 +50,24 @@ def _refused(given: str, expected: str) -> NoReturn:
 # Writing.
 
 
-def dump(graph: Graph | Template, arrays: dict[str, Any], points: Sequence[Any] = ()) -> list[Any]:
+def dump(
+    graph: Graph | Template, arrays: dict[str, Any], points: Sequence[Any] = (),
+    names: Names | None = None,
+) -> list[Any]:  # fmt: skip
     """The table of graphs as JSON. Constants that are too long to be read go into `arrays`, by
-    name. `points`: sizes of the dims, at which the shapes of results are looked at."""
-    return _Writer(arrays, points).graphs_of(graph)
+    name. `points`: sizes of the dims, at which the shapes of results are looked at. `names`: those
+    of parameters, in their order, for operations that call them otherwise by now."""
+    return _Writer(arrays, points, names or {}).graphs_of(graph)
 
 
 @final
 class _Writer:
-    __slots__ = ("arrays", "points", "table", "known", "dims")
+    __slots__ = ("arrays", "points", "names", "table", "known", "dims")
 
-    def __init__(self, arrays: dict[str, Any], points: Sequence[Any]) -> None:
+    def __init__(self, arrays: dict[str, Any], points: Sequence[Any], names: Names) -> None:
         self.arrays = arrays
         self.points = points
+        self.names = names
         self.table: list[Any] = []
         self.known: dict[Any, int] = {}
         self.dims: tuple[str, ...] = ()
@@ -85,7 +91,8 @@ class _Writer:
             row: dict[str, Any] = {"operation": step.entry.primitive.name}
             row["operands"] = list(step.slots)
             if params:
-                names = step.entry.primitive.params
+                primitive = step.entry.primitive
+                names = self.names.get(primitive.name, primitive.params)
                 row["parameters"] = {k: self.param(v) for k, v in zip(names, params, strict=True)}
             row["results"] = [
                 self.spec(of, shapes[slot + i]) for i, of in enumerate(step.entry.outs)
@@ -215,13 +222,15 @@ def _counted(column: tuple[int, ...], points: Sequence[Any]) -> Any:
 def load(
     table: Any, primitives: Mapping[str, Any], arrays: Mapping[str, Any] | None = None,
     dims: tuple[str, ...] = (), sample: tuple[int, ...] = (), check: Check | None = None,
+    names: Names | None = None,
 ) -> Graph | Template:  # fmt: skip
     """The graph (with dims a template) that `dump` wrote; whatever is wrong raises FileError.
 
     primitives: what a step may be. arrays: the long constants, of which all must be used. check:
-    sees the operation, parameters and operands of each step before its spec rule runs.
+    sees the operation, parameters and operands of each step before its spec rule runs. names: as
+    they were given to `dump`.
     """
-    reader = _Reader(primitives, arrays or {}, dims, sample, check)
+    reader = _Reader(primitives, arrays or {}, dims, sample, check, names or {})
     try:
         return reader.all(table)
     except FileError:
@@ -234,18 +243,19 @@ def load(
 
 @final
 class _Reader:
-    __slots__ = ("primitives", "arrays", "dims", "sample", "check", "graphs", "costs", "steps",
-                 "used", "unused")  # fmt: skip
+    __slots__ = ("primitives", "arrays", "dims", "sample", "check", "names", "graphs", "costs",
+                 "steps", "used", "unused")  # fmt: skip
 
     def __init__(
         self, primitives: Mapping[str, Any], arrays: Mapping[str, Any], dims: tuple[str, ...],
-        sample: tuple[int, ...], check: Check | None,
+        sample: tuple[int, ...], check: Check | None, names: Names,
     ) -> None:  # fmt: skip
         self.primitives = primitives
         self.arrays = arrays
         self.dims = dims
         self.sample = sample
         self.check = check
+        self.names = names
         self.graphs: list[Graph | Template] = []
         self.costs: list[int] = []  # steps of each graph, those of the graphs inside counted again
         self.steps = 0
@@ -311,9 +321,10 @@ class _Reader:
             _refused(f"the operation {name!r:.60}", "one that this Proa knows")
         slots = tuple([_slot(s, len(specs)) for s in listed("operands", row["operands"], 100_000)])
         given = row.get("parameters", {})
-        fields(given, f"parameters of {name}", set(primitive.params))
+        names = self.names.get(name, primitive.params)
+        fields(given, f"parameters of {name}", set(names))
         count = [0]
-        form = tuple([self.param(given[p], count, 0) for p in primitive.params])
+        form = tuple([self.param(given[p], count, 0) for p in names])
         self.costs[-1] += 1
         if self.costs[-1] > MOST_INSIDE:
             _refused(f"graphs inside graphs of more than {MOST_INSIDE:,} steps", "fewer")
