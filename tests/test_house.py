@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent / "proa"
 ORDER = [
     "version", "errors", "dtypes", "shapes", "config", "tree",
     "graph.spec", "graph.entry", "graph.node", "graph.graph", "graph.build", "graph.rewrite",
-    "graph.verify", "graph.template", "graph.show", "graph.store", "graph",
+    "graph.verify", "graph.template", "graph.dot", "graph.show", "graph.store", "graph",
     "ops.primitive", "ops.factors", "ops.families", "ops", "transforms",
     "compile", "backends", "record", "printing", "attached", "tensor", "dunders",
     "substitution", "autograd", "capture", "defaults", "convert", "indexing", "array",

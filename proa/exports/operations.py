@@ -22,6 +22,7 @@ from proa.ops.expand import flat
 from proa.ops.primitive import REGISTRY, Primitive
 
 VERSION: Final = 1  # of this list: one more with each name that is added
+GIVEN: Final = {"bias", "mask", "p", "pos_weight", "smoothing", "state", "weight"}
 WINDOW: Final = 1024  # places along one axis of a pooling's window
 AXIS: Final = 2**20  # places along an axis that is pooled
 
@@ -197,18 +198,22 @@ def check(primitive: Primitive, params: Sequence[Any], ins: Sequence[Spec]) -> N
             raise ArgumentError(message(name, given, f"a parameter of the kind {kind}"))
     if name == "custom":
         graph, rule, count = params
-        own = len(graph.inputs)
-        expected = (*ins[:own], *graph.output_specs(), *ins[own:])
-        fits = tuple(ins[:own]) == graph.input_specs() and 0 <= count <= own
+        taken = len(graph.inputs)
+        expected = (*ins[:taken], *graph.output_specs(), *ins[taken:])
+        fits = tuple(ins[:taken]) == graph.input_specs() and 0 <= count <= taken
         if not fits or rule.input_specs() != expected or rule.output_specs() != tuple(ins[:count]):
             raise ArgumentError(message(name, f"operands {ins!r:.80}", "those of its graphs"))
     if name in _POOLS:  # their expansions have a step for each place in a window
-        axes = [of.shape[-len(params[0]) :] for of in ins[:1]] if params[0] else []
-        windows = list(params[0])
-        if name.startswith("adaptive"):
-            windows = [n // max(m, 1) for of in axes for n, m in zip(of, params[0], strict=False)]
-        if max([*windows, 0]) > WINDOW or any(n > AXIS for of in axes for n in of):
+        own = dict(zip(_PARAMS[name], params, strict=True))
+        windows = list(own.get("kernel", ()))
+        axes = [n for of in ins for n in of.shape[-len(params[0]) :]]
+        if "output" in own:
+            windows = [n // max(m, 1) for n, m in zip(axes, own["output"], strict=False)]
+        steps = [*own.get("stride", ()), *own.get("dilation", ())]
+        if min(steps, default=1) < 1 or max(windows, default=0) > WINDOW:
             raise ArgumentError(message(name, f"windows {windows!r:.60}", f"at most {WINDOW}"))
+        if max(axes, default=0) > AXIS:
+            raise ArgumentError(message(name, f"sizes {axes!r:.60}", f"at most {AXIS}"))
 
 
 def _all(kind: type) -> Callable[[Any], bool]:
@@ -222,7 +227,7 @@ _KINDS: Final[dict[str, Callable[[Any], bool]]] = {
     "dtype": lambda value: type(value) is Dtype,
     "graph": lambda value: type(value) is Graph,
     "ints": _all(int),
-    "names": _all(str),
+    "names": lambda value: _all(str)(value) and set(value) <= GIVEN and len({*value}) == len(value),
     "graphs": _all(Graph),
     "pairs": lambda value: type(value) is tuple and all([_pair(v) for v in value]),
 }
