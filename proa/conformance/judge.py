@@ -165,9 +165,16 @@ def _at_corners(entry: Entry, operands: Sequence[Judged], center: Array) -> Arra
     for corner in product(*choices):
         (there,) = _run(entry, corner)
         worst = np.maximum(worst, _apart(there, center))
-    for o in operands:
-        worst = np.where(np.isinf(np.broadcast_to(o.error, center.shape)), np.inf, worst)
+    wraps = not (entry.primitive.name in ORDERED or entry.outs[0].dtype.is_float)
+    for o, s in zip(operands, entry.ins, strict=True):
+        lost = (o.error > 0) if wraps and s.dtype.kind == "int" else np.isinf(o.error)
+        worst = np.where(np.broadcast_to(lost, center.shape), np.inf, worst)
     return worst
+
+
+# Of integers between two ends, these give what lies between the results there; what wraps round,
+# or looks at bits, may give anything.
+ORDERED: Final = frozenset({"maximum", "minimum", "select", "sign", "lt", "le", "eq"})
 
 
 def _points(of: Judged, other: Judged | None) -> list[Array]:
