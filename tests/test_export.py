@@ -479,6 +479,23 @@ def test_an_interrupted_write_leaves_the_old_export(tmp_path: Path, monkeypatch:
         assert pa.load(path)(pa.ones(2)).tolist() == [1.0, 1.0]
 
 
+def test_several_may_write_one_path(tmp_path: Path) -> None:
+    errors: list[Any] = []
+
+    def work(number: int) -> None:
+        try:
+            for _ in range(5):
+                pa.export(lambda x: x * float(number), [pa.spec((2,))], tmp_path / "f")
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert not errors and os.listdir(tmp_path) == ["f"]
+    assert pa.load(tmp_path / "f")(pa.ones(2)).tolist()[0] in (1.0, 2.0, 3.0)
+
+
 # The loaded function under transforms.
 
 
@@ -569,6 +586,8 @@ def test_weights_are_named_stored_once_and_mapped(tmp_path: Path) -> None:
     before = loaded.weights["table"].numpy()
     pa.export(lambda x: x, [pa.spec((2,))], tmp_path / "f")
     assert before.tobytes() == table.numpy().tobytes(), "what was mapped stays when it is replaced"
+    held = loaded.weights["table"].value.buffer.array
+    assert not held.flags.owndata and not held.flags.writeable, "mapped, not copied"
     loaded.weights["table"][0] = 7.0
     assert before.tobytes() == table.numpy().tobytes()
 

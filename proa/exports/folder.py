@@ -36,6 +36,7 @@ MEMORY: Final = 44_000_000  # that what is read from JSON may take
 _HEAD: Final = re.compile(
     rb'\{"format": "proa export", "version": ([0-9]{1,9}), "sha256": "([0-9a-f]{64})",\n'
 )
+TRIES: Final = 20
 _WIDTH: Final = 96
 
 
@@ -97,17 +98,32 @@ def refuse_others(target: Path) -> None:
 
 
 def _take_place(new: Path, target: Path) -> None:
-    old = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}.old")
-    there = target.exists()
-    if there:
-        os.rename(target, old)
+    """Renames; what stands there goes out of the way first, and comes back if that fails. Another
+    process may be doing the same, so it is tried again."""
+    for _ in range(TRIES):
+        old = target.with_name(f".{target.name[:80]}.{secrets.token_hex(8)}.old")
+        with suppress(FileNotFoundError):
+            os.rename(target, old)
+        try:
+            os.rename(new, target)
+        except OSError as error:
+            _come_back(old, target)
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        except BaseException:
+            _come_back(old, target)
+            raise
+        else:
+            _remove(old)
+            return
+    given = f"{target}, which others write at the same time"
+    raise ArgumentError(message("export", given, "a path of its own"))
+
+
+def _come_back(old: Path, target: Path) -> None:
     try:
-        os.rename(new, target)
-    except BaseException:
-        if there:
-            os.rename(old, target)
-        raise
-    if there:
+        os.rename(old, target)
+    except OSError:  # nothing was there, or somebody else has put something newer there
         _remove(old)
 
 
