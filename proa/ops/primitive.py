@@ -368,7 +368,8 @@ def _promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
     weak = any(v is not None for v in values) and all(v is None or v.spec.weak for v in values)
     return tuple(
         [
-            as_number(primitive.name, n, target, weak) if n is not None
+            as_number(primitive.name, n, target, weak)
+            if n is not None
             else cast_to(o, target, weak)
             for n, o in zip(numbers, operands, strict=True)
         ]

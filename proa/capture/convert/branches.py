@@ -28,7 +28,7 @@ from proa.ops.functions import cast
 from proa.ops.movement import reshape
 from proa.ops.primitive import apply
 from proa.record.live import caller
-from proa.tensor import Tensor, handle, rebind
+from proa.tensor import Tensor, handle, off_tape, rebind
 from proa.transforms.control import rewired
 
 
@@ -62,9 +62,7 @@ def branched(
     that is `gone` leaves the function: what it does not define is never read."""
     line = line_of(caller(2))
     goes = condition(test)
-    outcomes = [
-        run_apart(Region(places, functions, what), places, side, tuple) for side in sides
-    ]
+    outcomes = [run_apart(Region(places, functions, what), places, side, tuple) for side in sides]
     _same_places(outcomes)
     slots = [s for key in outcomes[0].ends if (s := _slot(key, outcomes, gone, line)) is not None]
     written = _written(outcomes)
@@ -98,7 +96,9 @@ def _slot(key: Any, outcomes: Sequence[Outcome], gone: Sequence[bool], line: str
     if any(missing):
         side = missing.index(True)
         if all(missing) or not (place.guarded or gone[side]):
-            reason = f"{place.words()}, which one side of {outcomes[0].what} at {line} leaves undefined"
+            reason = (
+                f"{place.words()}, which one side of {outcomes[0].what} at {line} leaves undefined"
+            )
             leave_unbound(place, reason)
             return None
         form = forms.form_of(ends[1 - side], outcomes[1 - side].values)
@@ -150,9 +150,7 @@ def _graph(
             leaves += [t for t in slot.targets if isinstance(t, Spec)]
             continue
         form = forms.form_of(end, outcome.values)
-        leaves += [
-            x for x, t in zip(form.leaves, slot.targets, strict=True) if isinstance(t, Spec)
-        ]
+        leaves += [x for x, t in zip(form.leaves, slot.targets, strict=True) if isinstance(t, Spec)]
     ends = {id(t): v for t, v in outcome.writes}
     leaves += [ends.get(id(t), t.value) for t in written]
     targets = [*[s for slot in slots for s in slot.specs], *[t.value.spec.plain for t in written]]
@@ -216,4 +214,7 @@ def _fixed(what: Any) -> Any:
 
 
 def _as_tensor(out: Any) -> Any:
-    return out if type(out) is Tensor else handle(out.value)
+    """A result; what stands for a Python number is off the tape, as one is."""
+    made = out if type(out) is Tensor else handle(out.value)
+    of = made.value.spec
+    return off_tape(made) if of.weak and of.grad else made

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
-from typing import Any, Final, final
-
+from typing import Any, final
 
 from proa.capture.convert import functions
 from proa.capture.convert.tensors import recorded
@@ -18,7 +17,7 @@ from proa.ops.movement import reshape
 from proa.ops.operators import where
 from proa.ops.primitive import apply
 from proa.record.live import caller, thread
-from proa.tensor import Tensor
+from proa.tensor import Tensor, off_tape
 
 
 def weak_number(number: Any) -> Any:
@@ -59,6 +58,7 @@ def _scalar(x: Any, dtype: Any) -> Any:
         raise ArgumentError(
             message(dtype.kind, f"shape {x.shape}", "a tensor of one element", "x.item() of one")
         )
+    x = off_tape(x) if x.value.spec.grad else x
     x = apply(reshape, (x,), shape=()) if x.shape else x
     return apply(cast, (x,), dtype=dtype, weak=True)
 
@@ -88,7 +88,9 @@ def _folded(name: str, plain: Callable[..., Any], better: Callable[[Any, Any], A
     """`max` or `min`: the first that no later one beats, as Python finds it."""
 
     def fold(*args: Any, **options: Any) -> Any:
-        rows = list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
+        rows = (
+            list(args[0]) if len(args) == 1 and isinstance(args[0], (list, tuple)) else list(args)
+        )
         if options or len(rows) < 2 or not any([recorded(r) for r in rows]):
             return plain(*args, **options)
         if any(isinstance(r, Tensor) and r.size != 1 for r in rows):

@@ -90,6 +90,9 @@ def _always(stmts: Sequence[ast.stmt], kinds: tuple[type, ...] = (*_LEAVE, ast.R
             return True
         if isinstance(s, ast.If) and _always(s.body, kinds) and _always(s.orelse, kinds):
             return True
+        if isinstance(s, ast.While) and isinstance(s.test, ast.Constant) and s.test.value:
+            if "break" not in _kinds(s.body):
+                return True
     return False
 
 
@@ -221,8 +224,10 @@ class _Lower:
 
 def _without_unread(body: list[ast.stmt]) -> list[ast.stmt]:
     """Without the setting of flags that nobody reads."""
-    seen = {n.id for s in body for n in ast.walk(s)
-            if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}  # fmt: skip
+    nodes = [n for s in body for n in ast.walk(s)]
+    tests = [n.keep for n in nodes if getattr(n, "keep", None) is not None]  # type: ignore[attr-defined]
+    nodes += [n for test in tests for n in ast.walk(test)]
+    seen = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     return _Sweep(seen).block(body)
 
 

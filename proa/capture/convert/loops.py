@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
 
-from proa import tree
 from proa.capture.control import kept
 from proa.capture.convert import forms
 from proa.capture.convert.branches import (
@@ -153,7 +152,7 @@ class _Round:
 
 
 def _on_tape(of: Spec, graded: bool) -> Spec:
-    return of.with_grad() if graded and of.dtype.is_inexact else of
+    return of.with_grad() if graded and of.dtype.is_inexact and not of.weak else of
 
 
 def _like(tensor: Tensor, graded: bool) -> Spec:

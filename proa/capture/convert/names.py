@@ -22,11 +22,11 @@ class _Assigned(ast.NodeVisitor):
         self.found: set[str] = set()
         self.inside = 0  # comprehensions have a scope of their own, but for `:=`
 
-    def visit_Name(self, node: ast.Name) -> None:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> None:
         if not isinstance(node.ctx, ast.Load) and not self.inside:
             self.found.add(node.id)
 
-    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:  # noqa: N802
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         self.found.add(node.target.id)
         self.visit(node.value)
 
@@ -51,7 +51,7 @@ class _Assigned(ast.NodeVisitor):
 
     visit_Import = visit_ImportFrom = _import  # noqa: N815
 
-    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:  # noqa: N802
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> None:
         if node.name:
             self.found.add(node.name)
         self.generic_visit(node)
@@ -179,7 +179,8 @@ def _match(node: Any, after: Names) -> Names:
 
 
 def _leave(node: Any, after: Names) -> Names:
-    return read(node)
+    """What is read after the function is read by others."""
+    return read(node) | after
 
 
 _RULES: Final[dict[type, Any]] = {

@@ -19,6 +19,7 @@ from proa.capture.convert import names
 from proa.capture.convert.jumps import lowered
 
 HELPER: Final = "_proa"
+FUNCTION: Final = "_proa_function"  # not its own name, by which it may call itself
 _ITEM: Final = "_proa_item"
 _FRAME: Final = frozenset({"super", "locals", "globals", "vars", "dir", "eval", "exec"})
 _OPS: Final[dict[type, str]] = {
@@ -51,11 +52,10 @@ def rewritten(node: Any, owner: str, why: str) -> ast.FunctionDef | ast.AsyncFun
     own = {a.arg for a in ast.walk(arguments) if isinstance(a, ast.arg)}
     scope = _Function(body, own, why, next(iter(own), ""), arguments)
     made = scope.statements(body)
-    body = [*scope.bindings(made, own), *made] or [ast.Pass()]
+    body = [*scope.bindings(made, own), *scope.noted(node), *made] or [ast.Pass()]
     body = [_guarded(body)]
     kind = ast.AsyncFunctionDef if isinstance(node, ast.AsyncFunctionDef) else ast.FunctionDef
-    name = "lambda_" if isinstance(node, ast.Lambda) else node.name
-    found = kind(name, arguments, body, [], None)
+    found = kind(FUNCTION, arguments, body, [], None)
     return ast.fix_missing_locations(ast.copy_location(found, node))
 
 
@@ -119,11 +119,11 @@ class _Mangled(ast.NodeTransformer):
         private = name.startswith("__") and not name.endswith("__") and self.owner
         return f"_{self.owner}{name}" if private else name
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         node.attr = self._name(node.attr)
         return self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.AST:
         node.id = self._name(node.id)
         return node
 
@@ -161,7 +161,7 @@ class _Function(ast.NodeTransformer):
         stack: list[Any] = list(body)
         while stack:
             node = stack.pop()
-            if isinstance(node, ast.FunctionDef) and node.name.startswith("_proa_"):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith(f"{HELPER}_"):
                 first = node.body[0]
                 wanted.update(first.names if isinstance(first, ast.Nonlocal) else ())
             elif not isinstance(node, names.SCOPES):
@@ -173,6 +173,14 @@ class _Function(ast.NodeTransformer):
         never = [ast.Assign([ast.Name(n, ast.Store())], ast.Constant(None)) for n in rest]
         made: ast.stmt = ast.If(ast.Constant(False), list(never), [])
         return [ast.copy_location(made, body[0])]
+
+    def noted(self, like: Any) -> list[ast.stmt]:
+        """Variables of others that this function assigns are state of the branch that calls it."""
+        if self.why or not (self.outside or self.globals):
+            return []
+        rows: list[ast.expr] = [ast.Name(n, ast.Load()) for n in sorted(self.outside)]
+        probe = _thunk(ast.Tuple(rows, ast.Load()))
+        return [self._run("assigns", like, probe, _strings(self.globals))]
 
     def _body(
         self, kind: str, body: Sequence[ast.stmt], state: Any, like: Any, item: str = ""
@@ -198,7 +206,7 @@ class _Function(ast.NodeTransformer):
         given = [a if isinstance(a, ast.expr) else _named(a) for a in args]
         return ast.copy_location(ast.Expr(_at_start(_call(helper, *given), like)), like)
 
-    def visit_If(self, node: Any) -> Any:  # noqa: N802
+    def visit_If(self, node: Any) -> Any:
         if self.why:
             node.test = self._truth(node.test, "if")
             return self._inside(node)
@@ -211,7 +219,7 @@ class _Function(ast.NodeTransformer):
         call = self._run("if_", node, test, then, other, _strings(node.state), gone)
         return [*[d for d in (first, second) if d is not None], call]
 
-    def visit_While(self, node: Any) -> Any:  # noqa: N802
+    def visit_While(self, node: Any) -> Any:
         if self.why:
             node.test = self._truth(node.test, "while")
             return self._inside(node)
@@ -220,7 +228,7 @@ class _Function(ast.NodeTransformer):
         body, second = self._body("body", node.body, node.state, node)
         return [first, second, self._run("while_", node, test, body, _strings(node.state))]
 
-    def visit_For(self, node: Any) -> Any:  # noqa: N802
+    def visit_For(self, node: Any) -> Any:
         if self.why:
             node.iter = self.visit(node.iter)
             node.target = self.visit(node.target)
@@ -244,19 +252,19 @@ class _Function(ast.NodeTransformer):
         node.orelse = self.statements(node.orelse)
         return node
 
-    def visit_Assert(self, node: ast.Assert) -> Any:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> Any:
         text = _thunk(self.visit(node.msg)) if node.msg is not None else ast.Constant(None)
         test = self.visit(node.test)
         checked = _at_start(_call("asserted", test, text), node.test)
         return ast.copy_location(ast.Assert(checked, node.msg), node)
 
-    def visit_Raise(self, node: ast.Raise) -> Any:  # noqa: N802
+    def visit_Raise(self, node: ast.Raise) -> Any:
         self.generic_visit(node)
         if node.exc is not None:
             node.exc = _at_start(_call("raised", node.exc), node.exc)
         return node
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> Any:
         self.generic_visit(node)
         if not isinstance(node.target, ast.Name):
             return node
@@ -264,7 +272,7 @@ class _Function(ast.NodeTransformer):
             return ast.copy_location(ast.Pass(), node)
         return ast.copy_location(ast.Assign([node.target], node.value), node)
 
-    def visit_AugAssign(self, node: ast.AugAssign) -> Any:  # noqa: N802
+    def visit_AugAssign(self, node: ast.AugAssign) -> Any:
         target = node.target
         self.generic_visit(node)
         if not isinstance(target, ast.Name):
@@ -274,7 +282,7 @@ class _Function(ast.NodeTransformer):
         value = _at_start(made, node)
         return ast.copy_location(ast.Assign([target], value), node)
 
-    def visit_Match(self, node: ast.Match) -> Any:  # noqa: N802
+    def visit_Match(self, node: ast.Match) -> Any:
         node.subject = _at_start(_call("subject", self.visit(node.subject)), node)
         for case in node.cases:
             if case.guard is not None:
@@ -288,7 +296,7 @@ class _Function(ast.NodeTransformer):
 
     visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = visit_Lambda = _scope  # noqa: N815
 
-    def visit_Global(self, node: ast.Global) -> Any:  # noqa: N802
+    def visit_Global(self, node: ast.Global) -> Any:
         return node
 
     # Expressions.
@@ -303,7 +311,7 @@ class _Function(ast.NodeTransformer):
         kinds = (ast.NamedExpr, ast.Yield, ast.YieldFrom, ast.Await)
         return not any(isinstance(p, kinds) for v in values for p in ast.walk(v))
 
-    def visit_Call(self, node: ast.Call) -> Any:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> Any:
         function = node.func
         if isinstance(function, ast.Name) and function.id in _FRAME:
             self.generic_visit(node)
@@ -315,7 +323,7 @@ class _Function(ast.NodeTransformer):
         node.func = _at_start(_call("of", node.func), node.func)
         return node
 
-    def visit_BoolOp(self, node: ast.BoolOp) -> Any:  # noqa: N802
+    def visit_BoolOp(self, node: ast.BoolOp) -> Any:
         what = "and" if isinstance(node.op, ast.And) else "or"
         if self.why or not self._lazy(*node.values[1:]):
             rows = [self._truth(v, f"an `{what}` with `:=`") for v in node.values[:-1]]
@@ -331,13 +339,13 @@ class _Function(ast.NodeTransformer):
             found = _at_start(made, node)
         return found
 
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:  # noqa: N802
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Any:
         self.generic_visit(node)
         if not isinstance(node.op, ast.Not):
             return node
         return _at_start(_call("not_", node.operand), node)
 
-    def visit_IfExp(self, node: ast.IfExp) -> Any:  # noqa: N802
+    def visit_IfExp(self, node: ast.IfExp) -> Any:
         if self.why or not self._lazy(node.body, node.orelse):
             node.test = self._truth(node.test, "a conditional expression with `:=`")
             node.body, node.orelse = self.visit(node.body), self.visit(node.orelse)
@@ -346,7 +354,7 @@ class _Function(ast.NodeTransformer):
         made = _call("choose", node.test, _thunk(node.body), _thunk(node.orelse))
         return _at_start(made, node)
 
-    def visit_Compare(self, node: ast.Compare) -> Any:  # noqa: N802
+    def visit_Compare(self, node: ast.Compare) -> Any:
         if len(node.ops) == 1 or self.why or not self._lazy(*node.comparators[1:]):
             return self.generic_visit(node)
         self.generic_visit(node)
@@ -360,14 +368,14 @@ class _Function(ast.NodeTransformer):
         node.iter, node.target, node.ifs = self.visit(node.iter), node.target, tests
         return node
 
-    def visit_Attribute(self, node: ast.Attribute) -> Any:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
             made = _call("owner", node.value, ast.Constant(node.attr))
             node.value = _at_start(made, node.value)
         return node
 
-    def visit_Subscript(self, node: ast.Subscript) -> Any:  # noqa: N802
+    def visit_Subscript(self, node: ast.Subscript) -> Any:
         self.generic_visit(node)
         if not isinstance(node.ctx, ast.Load):
             node.value = _at_start(_call("container", node.value), node.value)

@@ -10,7 +10,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, final
+from typing import Any, Final
 
 import proa.capture.convert.builtin as _builtin  # builtins that take recorded tensors
 from proa.capture.convert import functions, state
@@ -251,6 +251,13 @@ def container(found: Any) -> Any:
     if stack.regions and isinstance(found, CONTAINERS):
         state.note_container(found)
     return found
+
+
+def assigns(probe: Any, names: Sequence[str]) -> None:
+    """A function begins that assigns variables of enclosing functions, or global ones."""
+    if stack.regions:
+        cells = zip(probe.__code__.co_freevars, probe.__closure__ or (), strict=True)
+        state.note_variables(list(cells), probe.__globals__, names)
 
 
 def truth(test: Any, why: str) -> Any:

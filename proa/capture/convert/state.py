@@ -175,9 +175,10 @@ class Region:
         self.line = line_of(caller(1))
         cells = [c for f in functions if f is not None for c in f.__closure__ or ()]
         self.before = [*[p.get() for p in places], *[_contents(c) for c in cells]]
+        self.cells = {id(c) for c in cells}
         self.old: set[int] | None = None
         self.containers: dict[int, tuple[Any, Any, str]] = {}
-        self.attributes: dict[Any, tuple[Attribute, Any]] = {}
+        self.places: dict[Any, tuple[Place, Any]] = {}
 
     def __enter__(self) -> Region:
         stack.regions.append(self)
@@ -189,9 +190,11 @@ class Region:
         stack.regions.pop()
 
     def note_attribute(self, owner: Any, name: str) -> None:
-        place = Attribute(owner, name)
-        if self._is_old(owner) and place.key() not in self.attributes:
-            self.attributes[place.key()] = place, place.get()
+        self.note(Attribute(owner, name), owner)
+
+    def note(self, place: Place, owner: Any) -> None:
+        if place.key() not in self.places and self._is_old(owner):
+            self.places[place.key()] = place, place.get()
 
     def note_container(self, owner: Any) -> None:
         if id(owner) not in self.containers and self._is_old(owner):
@@ -200,12 +203,12 @@ class Region:
     def _is_old(self, owner: Any) -> bool:
         """Whether an object was there when the region began: reachable from what it could read."""
         if self.old is None:
-            self.old = _reachable(self.before)
+            self.old = _reachable(self.before) | self.cells
         return id(owner) in self.old
 
     def changed(self) -> list[tuple[Place, Any]]:
         """Attributes and items that are not what they were, with what they were."""
-        found: list[tuple[Place, Any]] = list(self.attributes.values())
+        found: list[tuple[Place, Any]] = list(self.places.values())
         for owner, copy, line in self.containers.values():
             if isinstance(owner, dict):
                 keys = [*owner, *[k for k in copy if k not in owner]]
@@ -234,7 +237,7 @@ class Region:
                 owner.update(copy)
             else:
                 owner[:] = copy
-        for place, old in self.attributes.values():
+        for place, old in self.places.values():
             place.set(old)
 
 
@@ -267,7 +270,9 @@ def _reachable(roots: Sequence[Any]) -> set[int]:
         elif isinstance(o, (list, tuple, set, frozenset)):
             todo += o
         else:
-            todo += [_contents(c) for c in getattr(o, "__closure__", None) or ()]
+            cells = getattr(o, "__closure__", None) or ()
+            found.update(map(id, cells))
+            todo += [_contents(c) for c in cells]
             todo.append(getattr(o, "__self__", None))
             space = getattr(o, "__dict__", None)
             if isinstance(space, dict) and not isinstance(o, type(threading)):
@@ -374,3 +379,13 @@ def _refuse_effects(outcome: Outcome, region: Region) -> None:
         given = f"pa.print in {region.what} at {region.line}"
         hint = "printing after it, or collecting what is to be printed"
         raise JitError(message("convert", given, "a branch without printing", hint))
+
+
+def note_variables(cells: Sequence[tuple[str, CellType]], space: dict[str, Any], names: Any) -> None:
+    """Variables of enclosing functions, and global ones, that a function assigns."""
+    for region in stack.regions:
+        for name, cell in cells:
+            region.note(Cell(name, cell), cell)
+        for name in names:
+            place = Item(space, name, f"the global `{name}`")
+            region.places.setdefault(place.key(), (place, place.get()))
