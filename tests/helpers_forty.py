@@ -389,7 +389,9 @@ def viterbi(move, show, seen):
     return pa.stack(path[::-1]), best.max()
 
 
-@program(([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3], [0.3, 0.3, 0.4]], 3), )
+@program(
+    ([[0.1, 0.6, 0.3], [0.5, 0.2, 0.3], [0.3, 0.3, 0.4]], 3),
+)
 def beam_search(scores, steps):
     """The two best ways through a table of scores, one list of tokens each."""
     beams = [([0], 0.0), ([1], 0.0)]
@@ -493,7 +495,7 @@ def nested_functions(x):
         scale = 3.0
         return v * scale
 
-    again = lambda v: bent(v) if v < 100 else v
+    again = lambda v: bent(v) if v < 100 else v  # noqa: E731
     return again(x) + scale
 
 

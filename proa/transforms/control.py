@@ -109,8 +109,7 @@ def _pushed(graph: Graph, ins: Groups, given: tuple[int, ...], outs: Groups) -> 
         results, pushed = push(graph, values, moved)
         specs = graph.output_specs()
         tangents = [
-            _or_zeros(t, s) if _moves(s) else None
-            for t, s in zip(pushed, specs, strict=True)
+            _or_zeros(t, s) if _moves(s) else None for t, s in zip(pushed, specs, strict=True)
         ]
         return builder.graph([v.value for v in _beside(outs, results, tangents)])
 

@@ -39,7 +39,7 @@ class TensorRange:
         hint = "a `for` statement"
         raise JitError(message("convert", given, "Python numbers in a comprehension", hint))
 
-    __len__ = __getitem__ = __reversed__ = __contains__ = __iter__  # type: ignore[assignment]
+    __len__ = __getitem__ = __reversed__ = __contains__ = __iter__
 
 
 def _range(*bounds: Any) -> Any:

@@ -105,7 +105,7 @@ def of(function: Any) -> Any:
         return replaced.get(function, function) if _hashable(function) else function
     if _hashable(function) and function in replaced:
         return replaced[function]
-    own = getattr(kind, "__call__", None)
+    own = inspect.getattr_static(kind, "__call__", None)
     if type(own) is FunctionType and not _is_foreign(own):
         return MethodType(_function(own), function)
     return touched(function)

@@ -90,9 +90,8 @@ def _always(stmts: Sequence[ast.stmt], kinds: tuple[type, ...] = (*_LEAVE, ast.R
             return True
         if isinstance(s, ast.If) and _always(s.body, kinds) and _always(s.orelse, kinds):
             return True
-        if isinstance(s, ast.While) and isinstance(s.test, ast.Constant) and s.test.value:
-            if "break" not in _kinds(s.body):
-                return True
+        if isinstance(s, ast.While) and isinstance(s.test, ast.Constant):
+            return bool(s.test.value) and "break" not in _kinds(s.body)
     return False
 
 
@@ -217,7 +216,7 @@ class _Lower:
         for h in s.handlers:
             made = ast.ExceptHandler(h.type, h.name, self.block(h.body))
             handlers.append(ast.copy_location(made, h))
-        return ast.copy_location(
+        return ast.copy_location(  # type: ignore[no-any-return]
             type(s)(self.block(s.body), handlers, orelse, self.block(s.finalbody)), s
         )
 

@@ -175,7 +175,7 @@ class _Settled(NamedTuple):
 
 
 def _settled(
-    places: Sequence[Place], functions: Any, body: Callable[[Any], Any], what: str, line: str,
+    places: Sequence[Place], functions: Any, body: Callable[..., Any], what: str, line: str,
     extra: Sequence[Spec] = (), sure: bool = False, again: bool = False,
 ) -> _Settled:  # fmt: skip
     """Records the body until what it leaves has the form of what it was given.
@@ -323,7 +323,7 @@ def looped(
     """Runs `body` while the test is true, decided where it is computed. `most`: there are at most
     so many rounds, which is enough for reverse mode."""
     line = line or line_of(caller(2))
-    settled = _settled(places, functions, lambda: body(), what, line, again=again)
+    settled = _settled(places, functions, body, what, line, again=again)
     carry = settled.carry
     if not carry.specs:
         given = f"{what} at {line} whose test never changes"

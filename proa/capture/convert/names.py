@@ -120,12 +120,9 @@ def living(body: Sequence[ast.stmt], after: Names) -> Names:
 def _statement(node: Any, after: Names) -> Names:
     rule = _RULES.get(type(node))
     if rule is not None:
-        return rule(node, after)
-    return (after - frozenset(_Assigned_of(node))) | read(node)
-
-
-def _Assigned_of(node: ast.AST) -> set[str]:  # noqa: N802
-    return assigned([node])
+        found: Names = rule(node, after)
+        return found
+    return (after - frozenset(assigned([node]))) | read(node)
 
 
 def _if(node: Any, after: Names) -> Names:

@@ -304,7 +304,8 @@ class _Function(ast.NodeTransformer):
     def _truth(self, test: ast.expr, what: str) -> ast.expr:
         """A test that stays Python: of a recorded tensor it is an error of its own."""
         why = ast.Constant(self.why or what)
-        return _at_start(_call("truth", self.visit(test), why), test)
+        found: ast.expr = _at_start(_call("truth", self.visit(test), why), test)
+        return found
 
     def _lazy(self, *values: ast.expr) -> bool:
         """Whether expressions may become functions of their own."""

@@ -25,7 +25,7 @@ def definition(function: FunctionType) -> Definition:
     found = [d for d in _definitions(tree) if _begins(d) == code.co_firstlineno]
     if code.co_name == "<lambda>":
         around = [d for d in found if isinstance(d, ast.Lambda) and _holds(d, code)]
-        found = sorted(around, key=_extent)[:1]
+        found = [min(around, key=_extent)] if around else []
     else:
         found = [d for d in found if getattr(d, "name", "") == code.co_name]
     if len(found) != 1 or _arguments(found[0]) != _given(code):
@@ -72,7 +72,8 @@ def _definitions(tree: ast.AST) -> Iterator[Definition]:
 
 def _begins(node: Definition) -> int:
     """The line at which its code begins: that of the first decorator."""
-    return min([d.lineno for d in getattr(node, "decorator_list", [])] + [node.lineno])
+    lines: list[int] = [d.lineno for d in getattr(node, "decorator_list", [])]
+    return min([*lines, node.lineno])
 
 
 def _extent(node: Any) -> tuple[int, int]:

@@ -381,7 +381,9 @@ def _refuse_effects(outcome: Outcome, region: Region) -> None:
         raise JitError(message("convert", given, "a branch without printing", hint))
 
 
-def note_variables(cells: Sequence[tuple[str, CellType]], space: dict[str, Any], names: Any) -> None:
+def note_variables(
+    cells: Sequence[tuple[str, CellType]], space: dict[str, Any], names: Any
+) -> None:
     """Variables of enclosing functions, and global ones, that a function assigns."""
     for region in stack.regions:
         for name, cell in cells:
