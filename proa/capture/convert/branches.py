@@ -9,6 +9,7 @@ from proa.capture.convert import forms
 from proa.capture.convert.forms import Fixed, Form
 from proa.capture.convert.state import (
     UNBOUND,
+    Cell,
     Outcome,
     Place,
     Region,
@@ -88,6 +89,8 @@ def _same_places(outcomes: Sequence[Outcome]) -> None:
 def _slot(key: Any, outcomes: Sequence[Outcome], gone: Sequence[bool], line: str) -> Slot | None:
     place, before = outcomes[0].ends[key][0], outcomes[0].befores[key]
     ends = [o.ends[key][1] for o in outcomes]
+    if place.dead:
+        return None
     if ends[0] is ends[1]:
         if ends[0] is not before:
             place.set(ends[0])
@@ -95,6 +98,9 @@ def _slot(key: Any, outcomes: Sequence[Outcome], gone: Sequence[bool], line: str
     missing = [e is UNBOUND for e in ends]
     if any(missing):
         side = missing.index(True)
+        if not all(missing) and not isinstance(place, Cell) and not gone[side]:
+            rows = ["nothing" if e is UNBOUND else f"{e!r:.40}" for e in ends]
+            _refuse(place, outcomes[0].what, rows[0], rows[1], line)
         if all(missing) or not (place.guarded or gone[side]):
             reason = (
                 f"{place.words()}, which one side of {outcomes[0].what} at {line} leaves undefined"

@@ -18,6 +18,7 @@ from typing import Any, Final
 from proa.capture.convert import source
 from proa.capture.convert.jumps import jumps
 from proa.capture.convert.rewrite import HELPER, rewritten
+from proa.capture.convert.source import Unreadable
 from proa.capture.skeleton import is_foreign
 from proa.errors import DtypeError, JitError, message
 from proa.record.live import CAPTURE, CONVERT, inside_library, thread, use_mode
@@ -58,9 +59,10 @@ def converted(function: Callable[..., Any]) -> Callable[..., Any]:
     own = getattr(function, "__func__", function)
     if type(own) is FunctionType and not _is_foreign(own):
         if own.__code__.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | _ASYNC):
+            given = f"`{own.__name__}`, a {_kind(own)}"
             raise JitError(
-                message("convert", f"`{own.__name__}`, a {_kind(own)}", "a function that returns",
-                        "a list, or pa.stack of one")
+                message("convert", f"{given} at {source.place(own.__code__)}",
+                        "a function that returns", "a plain function that returns a list")
             )  # fmt: skip
         _code(own)
 
@@ -162,7 +164,7 @@ def _function(function: FunctionType) -> FunctionType:
         return function
     try:
         made = _code(function)
-    except JitError:
+    except Unreadable:
         _FAILED[id(code)] = code
         return function
     cells = dict(zip(code.co_freevars, function.__closure__ or (), strict=True))
@@ -192,7 +194,8 @@ def _made(function: FunctionType) -> CodeType:
     code = function.__code__
     node = deepcopy(source.definition(function))
     kept = _kind(function)
-    why = f"a {kept}" if kept else _kept_by(node)
+    _refuse_finally(node, code)
+    why = f"a {kept}" if kept else ""
     new = rewritten(node, _owner(function), why)
     free = [HELPER, *code.co_freevars]
     arguments = ast.arguments([], [ast.arg(n) for n in free], None, [], [], None, [])
@@ -215,12 +218,18 @@ def _owner(function: FunctionType) -> str:
     return path[-2] if len(path) > 1 and path[-2] != "<locals>" else ""
 
 
-def _kept_by(node: Any) -> str:
-    """What keeps the whole function in Python."""
+def _refuse_finally(node: Any, code: CodeType) -> None:
+    """A `return` in `finally` throws errors away, also those of what cannot be converted."""
     for part in ast.walk(node):
         if isinstance(part, (ast.Try, ast.TryStar)) and jumps(part.finalbody):
-            return "a function that leaves from `finally`"
-    return ""
+            line = part.finalbody[0].lineno
+            given = f"`{code.co_name}`, which leaves from `finally` at {code.co_filename}:{line}"
+            hint = "a `return` after the `try` statement"
+            raise JitError(
+                message(
+                    "convert", f"{given}{part.finalbody[0].lineno}", "a `finally` that ends", hint
+                )
+            )
 
 
 def supply(helper: Any) -> None:

@@ -74,13 +74,19 @@ def _has_loop_jumps(body: Sequence[ast.stmt]) -> bool:
     stack: list[Any] = list(body)
     while stack:
         node = stack.pop()
-        if isinstance(node, (*_LEAVE, ast.While, ast.For)) and (
-            isinstance(node, _LEAVE) or node.orelse
-        ):
+        if isinstance(node, (ast.While, ast.For)) and (node.orelse or _binds(node)):
+            return True
+        if isinstance(node, _LEAVE):
             return True
         if not isinstance(node, (*_OWN, ast.expr)):
             stack += ast.iter_child_nodes(node)
     return False
+
+
+def _binds(node: Any) -> bool:
+    """Whether the test of a `while` assigns names, which it does once more than the body runs."""
+    test = getattr(node, "test", None)
+    return test is not None and any(isinstance(p, ast.NamedExpr) for p in ast.walk(test))
 
 
 def _always(stmts: Sequence[ast.stmt], kinds: tuple[type, ...] = (*_LEAVE, ast.Raise)) -> bool:
@@ -182,6 +188,10 @@ class _Lower:
         return [s]
 
     def _loop(self, s: Any) -> list[ast.stmt]:
+        if _binds(s) and not _kinds(s.orelse) & {"break", "continue"}:
+            leave = _at(ast.If(s.test, [ast.Pass()], [*s.orelse, ast.Break()]), s)
+            always = ast.copy_location(ast.Constant(True), s.test)
+            s = ast.copy_location(ast.While(always, [leave, *s.body], []), s)
         self.count += 1
         number = self.count
         self.loops.append(number)

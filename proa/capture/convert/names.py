@@ -111,7 +111,8 @@ def declared(nodes: Iterable[ast.AST], kind: type) -> Names:
 
 def living(body: Sequence[ast.stmt], after: Names) -> Names:
     """The names that are read at the start of some statements or later, where `after` are read
-    after them. Every `if`, `while` and `for` is told which names its state is (`node.state`)."""
+    after them. Every `if`, `while` and `for` is told which names its state is (`node.state`), and
+    an `if` which it reads and assigns but nobody reads after it (`node.dead`)."""
     for node in reversed(body):
         after = _statement(node, after)
     return after
@@ -126,8 +127,10 @@ def _statement(node: Any, after: Names) -> Names:
 
 
 def _if(node: Any, after: Names) -> Names:
-    node.state = frozenset(assigned([*node.body, *node.orelse])) & after
-    return read(node.test) | living(node.body, after) | living(node.orelse, after)
+    bound = frozenset(assigned([*node.body, *node.orelse]))
+    before = living(node.body, after) | living(node.orelse, after)
+    node.state, node.dead = bound & after, (bound & before) - after
+    return read(node.test) | before
 
 
 def _while(node: Any, after: Names) -> Names:

@@ -213,10 +213,12 @@ class _Function(ast.NodeTransformer):
         test = self.visit(node.test)
         rows = []
         for kind, body in (("then", node.body), ("else", node.orelse)):
-            rows.append(self._body(kind, body, node.state, node) if body else ("", None))
+            outer = node.state | node.dead
+            rows.append(self._body(kind, body, outer, node) if body else ("", None))
         gone = ast.Constant(getattr(node, "gone", ""))
         (then, first), (other, second) = rows
-        call = self._run("if_", node, test, then, other, _strings(node.state), gone)
+        names_ = _strings(node.state), _strings(node.dead)
+        call = self._run("if_", node, test, then, other, *names_, gone)
         return [*[d for d in (first, second) if d is not None], call]
 
     def visit_While(self, node: Any) -> Any:

@@ -33,13 +33,15 @@ unbound: Final = NameError
 # Statements.
 
 
-def if_(test: Any, then: Any, other: Any, names: Sequence[str], gone: str) -> None:
+def if_(
+    test: Any, then: Any, other: Any, names: Sequence[str], dead: Sequence[str], gone: str
+) -> None:
     if not recorded(test):
         chosen = then if test else other
         if chosen is not None:
             chosen()
         return
-    places = places_of(names, [then, other])
+    places = [*places_of(names, [then, other]), *places_of(dead, [then, other], True)]
     sides = [f if f is not None else _nothing for f in (then, other)]
     left = (gone == "body", gone == "orelse")
     branched(test, sides, places, [then, other], "an `if`", left)
@@ -123,9 +125,7 @@ def _each(items: Any, rows: Any, body: Any, keep: Any, names: Sequence[str]) -> 
         except Unfixed:
             pass
     for item in items:
-        if_(keep(), lambda item=item: body(item), None, (), "") if not names else _guarded(
-            keep, body, item, names
-        )
+        _guarded(keep, body, item, names)
 
 
 def _guarded(keep: Any, body: Any, item: Any, names: Sequence[str]) -> None:
@@ -145,7 +145,9 @@ def _counted(
     counter = Box(start if recorded(start) else weak_number(start), "the counter")
     if recorded(step):
         given = f"a range with a recorded step at {line_of(caller(2))}"
-        raise JitError(message("convert", given, "a Python number as its step"))
+        raise JitError(
+            message("convert", given, "a Python number as its step", "a `while` statement")
+        )
 
     def test() -> Any:
         at = counter.get()

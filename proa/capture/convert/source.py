@@ -10,12 +10,17 @@ import ast
 import linecache
 from collections.abc import Iterator
 from types import CodeType, FunctionType
-from typing import Any, Final
+from typing import Any, Final, final
 
 from proa.errors import JitError, message
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 _FILES: Final[dict[str, tuple[tuple[str, ...], ast.Module | None]]] = {}
+
+
+@final
+class Unreadable(JitError):
+    """A function without source."""
 
 
 def definition(function: FunctionType) -> Definition:
@@ -30,7 +35,7 @@ def definition(function: FunctionType) -> Definition:
         found = [d for d in found if getattr(d, "name", "") == code.co_name]
     if len(found) != 1 or _arguments(found[0]) != _given(code):
         given = f"`{code.co_name}` whose source has changed at {place(code)}"
-        raise JitError(
+        raise Unreadable(
             message("convert", given, "the source that was run", "importing the module again")
         )
     return found[0]
@@ -51,7 +56,7 @@ def _parsed(function: FunctionType) -> ast.Module:
     if known[1] is None:
         given = f"`{code.co_name}` without source ({place(code)})"
         hint = "a file or a notebook's cell, or pa.cond and pa.while_loop, which need none"
-        raise JitError(
+        raise Unreadable(
             message("convert", given, "a function whose source can be read", hint)
         )  # fmt: skip
     return known[1]

@@ -35,9 +35,11 @@ UNBOUND: Final = _Unbound()
 
 
 class Place(ABC):
-    """Where Python code may put something else. `guarded`: it is read only where it was set."""
+    """Where Python code may put something else. `guarded`: it is read only where it was set;
+    `dead`: nobody reads it afterwards."""
 
     guarded = False
+    dead = False
 
     @abstractmethod
     def get(self) -> Any: ...
@@ -56,9 +58,10 @@ class Place(ABC):
 class Cell(Place):
     """A variable."""
 
-    def __init__(self, name: str, cell: CellType) -> None:
+    def __init__(self, name: str, cell: CellType, dead: bool = False) -> None:
         self.name = name
         self.cell = cell
+        self.dead = dead
         self.guarded = name == RESULT
 
     def get(self) -> Any:
@@ -151,14 +154,14 @@ class Item(Place):
         return id(self.owner), self.index
 
 
-def places_of(names: Sequence[str], functions: Sequence[Any]) -> list[Place]:
+def places_of(names: Sequence[str], functions: Sequence[Any], dead: bool = False) -> list[Place]:
     """The variables of some functions by name."""
     found: list[Place] = []
     for name in names:
         for f in functions:
             if f is not None and name in f.__code__.co_freevars:
                 at = f.__code__.co_freevars.index(name)
-                found.append(Cell(name, f.__closure__[at]))
+                found.append(Cell(name, f.__closure__[at], dead))
                 break
         else:
             space = next(f.__globals__ for f in functions if f is not None)
