@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, NamedTuple, final
 
+from proa.capture.convert import converted
 from proa.capture.trace import Traced, trace
 from proa.errors import ArgumentError, DtypeError, ExportError, message
 from proa.exports.names import Names
@@ -121,14 +122,15 @@ class _Once(NamedTuple):
 class _Recorder:
     """Records the function at given sizes. What it reads from outside must be the same always."""
 
-    __slots__ = ("function", "name", "positional", "arguments", "by_name", "dims", "known", "last",
-                 "first")  # fmt: skip
+    __slots__ = ("function", "called", "name", "positional", "arguments", "by_name", "dims",
+                 "known", "last", "first")  # fmt: skip
 
     def __init__(
         self, function: Any, name: str, positional: int,
         arguments: tuple[tuple[str, Form], ...], by_name: bool,
     ) -> None:  # fmt: skip
         self.function = function
+        self.called = converted(function)
         self.name = name
         self.positional = positional
         self.arguments = arguments
@@ -155,9 +157,9 @@ class _Recorder:
             rest = iter(given)
             trees = {name: form.filled(rest) for name, form in self.arguments}
             if self.by_name:
-                found = self.function(**trees)
+                found = self.called(**trees)
             else:
-                found = self.function(*trees.values())
+                found = self.called(*trees.values())
             leaves: list[Any] = []
             results.append(form_of("export", "the result", found, leaves))
             return leaves
