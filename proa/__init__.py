@@ -8,10 +8,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
 from proa import array as _array
-from proa import nn, optim, random, testing, tree
+from proa import random, testing, tree
 from proa.array import *  # noqa: F403
 from proa.autograd import grad, jvp, value_and_grad, vjp
 from proa.capture.checkpoint import checkpoint
@@ -43,7 +44,6 @@ from proa.dtypes import (
 )  # fmt: skip
 from proa.dtypes import bool_ as bool  # noqa: A004
 from proa.explain import debug, explain, print  # noqa: A004
-from proa.nn.lazy import lazy_init, materialize
 from proa.profile import profile
 from proa.random import (
     Generator,
@@ -59,17 +59,23 @@ from proa.random import (
 )  # fmt: skip
 from proa.record.boundary import sync
 from proa.tensor import Tensor, enable_grad, is_grad_enabled, no_grad
+from proa.version import __version__ as __version__
 
-__version__ = "0.1.0"
+if _TYPE_CHECKING:
+    from proa import nn, optim
+    from proa.exports import export, load, spec
+    from proa.io import save
+    from proa.nn.lazy import lazy_init, materialize
 
 __all__ = [
     "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "checkpoint",
-    "complex128", "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "finfo",
-    "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo",
-    "int16", "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init",
-    "manual_seed", "map", "materialize", "nn", "no_grad", "normal", "optim", "permutation", "print",
-    "profile", "rand", "randint", "randn", "random", "scan", "switch", "sync", "testing", "tree",
-    "uint16", "uint32", "uint64", "uint8", "uniform", "value_and_grad", "vjp", "vmap", "while_loop",
+    "complex128", "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "export",
+    "finfo", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad",
+    "iinfo", "int16", "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp",
+    "lazy_init", "load", "manual_seed", "map", "materialize", "nn", "no_grad", "normal", "optim",
+    "permutation", "print", "profile", "rand", "randint", "randn", "random", "save", "scan", "spec",
+    "switch", "sync", "testing", "tree", "uint16", "uint32", "uint64", "uint8", "uniform",
+    "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _array.__all__
 
@@ -78,10 +84,18 @@ def __getattr__(name: str) -> _Any:
     """Rooms that are imported when first used."""
     from importlib import import_module
 
-    if name in ("data", "io", "conformance"):
-        return import_module(f"proa.{name}")
-    if name in ("save", "load"):
-        return getattr(import_module("proa.io"), name)
-    if name in ("set_num_threads", "get_num_threads"):
-        return getattr(import_module("proa.backends.cpu.threads"), name)
-    raise AttributeError(f"module 'proa' has no attribute {name!r}")
+    found = _LATER.get(name)
+    if found is None:
+        raise AttributeError(f"module 'proa' has no attribute {name!r}")
+    room = import_module(f"proa.{found}")
+    made = room if found == name else getattr(room, name)
+    globals()[name] = made
+    return made
+
+
+_LATER = {
+    "conformance": "conformance", "data": "data", "io": "io", "nn": "nn", "optim": "optim",
+    "export": "exports", "load": "exports", "save": "io", "spec": "exports",
+    "lazy_init": "nn.lazy", "materialize": "nn.lazy",
+    "get_num_threads": "backends.cpu.threads", "set_num_threads": "backends.cpu.threads",
+}  # fmt: skip

@@ -45,6 +45,10 @@ class JitError(ProaError, RuntimeError):
     """A jitted function did what a replay could not repeat."""
 
 
+class ExportError(ProaError, RuntimeError):
+    """A function does what no exported directory can hold, or a call does not fit its signature."""
+
+
 class ExecutionError(ProaError, RuntimeError):
     """A computation failed after it was recorded; names the line that recorded it."""
 

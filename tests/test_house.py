@@ -11,14 +11,14 @@ ROOT = Path(__file__).parent.parent / "proa"
 
 # A room may import from rooms that stand before it, and from itself.
 ORDER = [
-    "errors", "dtypes", "shapes", "config", "tree",
+    "version", "errors", "dtypes", "shapes", "config", "tree",
     "graph.spec", "graph.entry", "graph.node", "graph.graph", "graph.build", "graph.rewrite",
-    "graph.verify", "graph.show", "graph.store", "graph",
+    "graph.verify", "graph.template", "graph.dot", "graph.show", "graph.store", "graph",
     "ops.primitive", "ops.factors", "ops.families", "ops", "transforms",
     "compile", "backends", "record", "printing", "attached", "tensor", "dunders",
     "substitution", "autograd", "capture", "defaults", "convert", "indexing", "array",
     "random", "explain", "testing", "conformance", "nn", "optim", "data",
-    "io", "profile", "train", "cli.curves", "cli.show", "examples", "cli",
+    "io", "exports", "profile", "train", "cli.curves", "cli.show", "examples", "cli",
 ]  # fmt: skip
 # Folders whose files may import each other in any order.
 FILES = sorted(ROOT.rglob("*.py"))

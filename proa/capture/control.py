@@ -363,11 +363,11 @@ def _scanned(
     )  # fmt: skip
     operands = [*captured, *values, *rows]
     params = (body, steps, backwards, len(captured), count)
-    outs = _many(apply(control.scan, operands, **_kept(params, operands)))
+    outs = _many(apply(control.scan, operands, **kept(params, operands)))
     return form.filled(outs[:count]), ys.filled(outs[count : len(whole.graph.outputs)])
 
 
-def _kept(params: tuple[Any, ...], operands: Sequence[Any]) -> dict[str, Any]:
+def kept(params: tuple[Any, ...], operands: Sequence[Any]) -> dict[str, Any]:
     """The parameters; where a gradient is wanted, of a scan that keeps what reverse mode reads."""
     specs = [o.value.spec for o in operands]
     entry = intern_entry(control.scan.table, control.scan, params, tuple([s.plain for s in specs]))

@@ -17,6 +17,7 @@ from weakref import WeakSet, ref
 
 from proa import dtypes, tree
 from proa.capture.arguments import Arguments, has_state
+from proa.capture.convert import converted, of
 from proa.capture.paths import Case, Changed, Fork, Path, Splits, TooMany
 from proa.capture.plan import Plan
 from proa.capture.seen import Programs, graph_of, rows_of
@@ -36,7 +37,7 @@ from proa.errors import ArgumentError, DtypeError, message
 from proa.graph.graph import Graph
 from proa.graph.node import line_of
 from proa.record.boundary import compute
-from proa.record.live import CAPTURE, DEBUG, caller, thread
+from proa.record.live import CAPTURE, CONVERT, DEBUG, caller, thread
 from proa.tensor import Tensor
 
 SIGNATURE_WARNING = 8
@@ -47,7 +48,8 @@ NUMERICS: Final = ("strict", "fast")
 
 
 def jit(
-    function: Callable[..., Any] | None = None, *, check: bool = False, numerics: str = "strict"
+    function: Callable[..., Any] | None = None, *, check: bool = False, numerics: str = "strict",
+    convert: bool = False,
 ) -> Any:  # fmt: skip
     """A function whose Python runs three times and is replayed from then on, with equal bits.
 
@@ -68,9 +70,14 @@ def jit(
     rounded once, and on `cpu` a product and a sum that follows round together. What it brings
     stands in `docs/numerics.md`: little.
 
+    `convert=True` reads the source of the function and of the user's functions that it calls:
+    `if`, `while` and `for` that depend on a tensor become operations of the program
+    (docs/tour/11-conversion.md has the subset).
+
     Errors:
         DtypeError: `function` cannot be called.
         ArgumentError: `numerics` is another word.
+        JitError: with `convert`, the source cannot be read.
 
     >>> import proa as pa
     >>> f = pa.jit(lambda x, s: x * s)
@@ -81,10 +88,10 @@ def jit(
         expected = " or ".join(map(repr, NUMERICS))
         raise ArgumentError(message("jit", f"numerics={numerics!r:.60}", expected))
     if function is None:
-        return lambda f: jit(f, check=check, numerics=numerics)
+        return lambda f: jit(f, check=check, numerics=numerics, convert=convert)
     if not callable(function):
         raise DtypeError(message("jit", f"{function!r:.60}", "a function, method or module"))
-    return Jitted(function, check, numerics)
+    return Jitted(function, check, numerics, convert)
 
 
 made: Final[WeakSet[Jitted]] = WeakSet()  # every jitted function that is alive
@@ -95,9 +102,12 @@ class Jitted:
     """A function with its recordings. `calls` and `python_calls` count."""
 
     def __init__(
-        self, function: Callable[..., Any], check: bool, numerics: str = "strict"
+        self, function: Callable[..., Any], check: bool, numerics: str = "strict",
+        convert: bool = False,
     ) -> None:  # fmt: skip
         self.function = function
+        self.convert = convert
+        self.body = converted(function) if convert else function  # what is recorded
         self.check = check or config.jit_check
         self.numerics = numerics
         self.name = f"jit {getattr(function, '__name__', type(function).__name__)}"
@@ -119,8 +129,9 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         given = Arguments(args, kwargs, self.static)
-        if thread.state.mode & (CAPTURE | DEBUG):
-            return self.function(*given.args, **given.kwargs)
+        if (mode := thread.state.mode) & (CAPTURE | DEBUG):
+            body = of(self.body) if mode & CONVERT else self.body
+            return body(*given.args, **given.kwargs)
         self.calls += 1
         key = self._key(given)
         case = self.cases.get(key)
@@ -268,12 +279,12 @@ class Jitted:
         found = space.get(self.attribute)
         if found is None or found.function.__self__ is not owner:  # a copy brings its model's
             bound = self.function.__get__(owner, kind)
-            found = space[self.attribute] = Jitted(bound, self.check, self.numerics)
+            found = space[self.attribute] = Jitted(bound, self.check, self.numerics, self.convert)
         return found
 
     def __deepcopy__(self, memo: Any) -> Jitted:
         """The copied function, with no recordings yet."""
-        return Jitted(deepcopy(self.function, memo), self.check, self.numerics)
+        return Jitted(deepcopy(self.function, memo), self.check, self.numerics, self.convert)
 
     def __set_name__(self, owner: Any, name: str) -> None:
         self.attribute = f"_jitted_{name}"
@@ -345,7 +356,7 @@ class Jitted:
         splits = Splits(sources, self.numerics, case.is_careful)
         try:
             recording = record(
-                self.name, lambda: self.function(*args, **kwargs), list(numbers), True, splits
+                self.name, lambda: self.body(*args, **kwargs), list(numbers), True, splits
             )
         except StaticNumber as signal:
             self.static.add(numbers[signal.value])

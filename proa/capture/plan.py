@@ -377,7 +377,10 @@ class Plan:
     def _unpacked(self, outs: list[Any]) -> Any:
         result, printed = tree.unflatten(self.structure, outs)
         for values, sep, end in printed:
-            print(*values, sep=sep, end=end)
+            if callable(sep):  # a check of what the call has computed
+                sep(*values)
+            else:
+                print(*values, sep=sep, end=end)
         return result
 
     def _finish(self, given: Arguments, values: list[Value]) -> Any:

@@ -104,7 +104,7 @@ def _names(code: CodeType) -> tuple[tuple[str, ...], frozenset[str], tuple[str, 
 _NAMES: Final[dict[CodeType, tuple[tuple[str, ...], frozenset[str], tuple[str, ...]]]] = {}
 
 
-def foreign(name: Any) -> bool:
+def is_foreign(name: Any) -> bool:
     """Whether a module, by its name, is the library's, NumPy's, Python's own or installed."""
     if type(name) is not str:
         return False
@@ -221,7 +221,7 @@ class Walk:
             self._class(o)
         elif issubclass(kind, ModuleType):
             self._identity(o)
-            if not foreign(o.__name__):
+            if not is_foreign(o.__name__):
                 self.modules[id(o)] = o
         elif issubclass(kind, Enum):
             self.parts.append((kind, o.name))
@@ -247,7 +247,7 @@ class Walk:
 
     def _function(self, o: Any) -> None:
         cells, defaults, named = o.__closure__ or (), o.__defaults__ or (), o.__kwdefaults__ or {}
-        if foreign(o.__module__):
+        if is_foreign(o.__module__):
             self._identity(o)
             if cells:  # a wrapper: what it holds may be the user's
                 self._push(*cells, *defaults, *named.values())
@@ -281,11 +281,11 @@ class Walk:
 
     def _class(self, o: Any) -> None:
         self._identity(o)
-        if foreign(o.__module__) or issubclass(o, Enum):
+        if is_foreign(o.__module__) or issubclass(o, Enum):
             return
-        bases = [b for b in o.__mro__[:-1] if foreign(b.__module__)]
+        bases = [b for b in o.__mro__[:-1] if is_foreign(b.__module__)]
         for of in o.__mro__:
-            if foreign(of.__module__) or (of is not o and id(of) in self.seen):
+            if is_foreign(of.__module__) or (of is not o and id(of) in self.seen):
                 continue
             if of is not o:
                 self.seen[id(of)] = len(self.seen)
@@ -310,7 +310,7 @@ class Walk:
         fields = o.jit_fields()
         self.parts.append((kind, len(fields)))
         own: list[Any] = []
-        if not foreign(kind.__module__):
+        if not is_foreign(kind.__module__):
             own.append(kind)
             space = getattr(o, "__dict__", {})
             if "_parameters" not in space:
@@ -352,7 +352,7 @@ class Walk:
             getter = attrgetter("function", "forward", "backward")
             inner = getter(o)
             self.fields.append((o, getter, inner))
-        elif foreign(kind.__module__) and callable(o):
+        elif is_foreign(kind.__module__) and callable(o):
             space = getattr(o, "__dict__", None) or {}
             if "__wrapped__" not in space:
                 return False
@@ -367,7 +367,7 @@ class Walk:
     def _plain(self, o: Any, kind: type) -> None:
         """Containers, numbers of the user's own types, plain objects."""
         parts: list[Any] = []
-        is_foreign = foreign(kind.__module__)
+        foreign = is_foreign(kind.__module__)
         if issubclass(kind, dict):
             self._dict(o, kind)
             base: Any = OrderedDict if issubclass(kind, OrderedDict) else dict
@@ -395,7 +395,7 @@ class Walk:
             return
         else:
             self.parts.append(id(o))
-            if any(foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
+            if any(is_foreign(b.__module__) for b in kind.__mro__[:-1]):  # it may hide something
                 self.alive.append(o)
         self.parts.append(kind)
         space = _dict_of(o) if kind.__dictoffset__ else None
@@ -415,7 +415,7 @@ class Walk:
     def _slots_of(self, o: Any, kind: type) -> list[Any]:
         found: list[Any] = []
         for of in kind.__mro__:
-            if not foreign(of.__module__):
+            if not is_foreign(of.__module__):
                 for name, slot in vars(of).items():
                     if type(slot) is MemberDescriptorType:
                         self.slots.append((slot, o))

@@ -15,7 +15,7 @@ import numpy as np
 
 from proa import tree
 from proa.capture.arguments import Arguments
-from proa.capture.skeleton import foreign, global_names
+from proa.capture.skeleton import global_names, is_foreign
 from proa.dtypes import Dtype
 from proa.graph.node import Where, line_of
 from proa.record.live import NO_GRAD, caller
@@ -236,7 +236,7 @@ class _Names:
         function = getattr(o, "__wrapped__", None)  # of a jitted or decorated function
         if function is not None:
             self.visit(name, function)
-        if foreign(kind.__module__):
+        if is_foreign(kind.__module__):
             return
         for key, item in _fields(o).items() if kind is not o else ():
             if not key.startswith("__") and not isinstance(item, (FunctionType, property)):
@@ -246,7 +246,7 @@ class _Names:
     def _class(self, kind: type) -> None:
         """Fields of a class of the user's, and its methods, should they be called."""
         for of in kind.__mro__:
-            if foreign(of.__module__) or id(of) in self.seen:
+            if is_foreign(of.__module__) or id(of) in self.seen:
                 continue
             self.seen.add(id(of))
             for key, item in vars(of).items():
@@ -267,13 +267,13 @@ class _Names:
             self.visit(f"default {i} of {o.__name__}", item)
         for key, item in (o.__kwdefaults__ or {}).items():
             self.visit(f"default {key} of {o.__name__}", item)
-        if foreign(o.__module__):
+        if is_foreign(o.__module__):
             return
         names, words = global_names(o.__code__)
         self.words |= words
         for key in names:
             item = o.__globals__.get(key)
-            if isinstance(item, ModuleType) and not foreign(item.__name__):
+            if isinstance(item, ModuleType) and not is_foreign(item.__name__):
                 for word in sorted(words & vars(item).keys()):
                     self.visit(f"{key}.{word}", vars(item)[word])
             elif key in o.__globals__:

@@ -388,34 +388,50 @@ class Traced:
         self.statics = statics
 
 
-def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
+def trace(
+    name: str, function: Callable[..., Any], specs: Sequence[Spec],
+    refuse: Callable[[list[Tensor]], None] | None = None,
+) -> Traced:  # fmt: skip
     """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
-    Specs with a gradient say that its result may be differentiated."""
+    Specs with a gradient say that its result may be differentiated. `refuse` may have better words
+    for what is assigned to tensors from outside."""
     if thread.state.mode & NO_GRAD:
         specs = [s.plain for s in specs]
-    placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
+    placeholders = [placeholder(s) for s in specs]
     recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
     if recording.writes or recording.fills:
+        if refuse is not None:
+            refuse([t for t, _ in recording.writes])
         given = "an assignment to a tensor from outside"
         raise JitError(
             message(name, given, "a function without effects", "returning the new value")
         )
+    results = [t.value for t in recording.result if type(t) is Tensor]
+    graph, captured = laid_out(recording, placeholders, results)
+    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
+    return Traced(graph, captured, recording.structure.children[0], statics)
+
+
+def laid_out(
+    recording: Recording, placeholders: Sequence[Value], results: Sequence[Value]
+) -> tuple[Graph, list[Value]]:
+    """The recorded graph from placeholders, then what it captured from outside, to results."""
     refuse_lost_hooks(recording)
     number = {v: i for i, v in enumerate(placeholders)}
     capture = recording.capture
-    passed = [t.value for t in recording.result if type(t) is Tensor and _passes(capture, t.value)]
+    passed = [v for v in results if _passes(capture, v)]
     for v in (*recording.work.leaves, *passed):
         number.setdefault(capture.source(v), len(number))
     captured = list(number)[len(placeholders) :]
-    graph, statics = _arranged(recording, number)
+    graph = _arranged(recording, number, results)
     sink = current_sink()
     if sink.watching:  # what this recording reads from outside, the one around it reads too
         handles = [capture.readers[v]() for v in captured if v in capture.readers]
         for h in [h for h in handles if h is not None]:
             sink.watch(h)
-    return Traced(graph, captured, recording.structure.children[0], statics)
+    return graph, captured
 
 
 def _passes(capture: Capture, v: Value) -> bool:
@@ -430,14 +446,17 @@ class _Placeholder:
     __slots__ = ()
 
 
-def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, list[Any]]:
-    """The recorded graph with its inputs in this order and its results in tree order."""
+def placeholder(of: Spec, leaf: Leaf | None = None) -> Value:
+    """An argument of what is being recorded."""
+    return Value(None, 0, of, _Placeholder(), leaf)
+
+
+def _arranged(recording: Recording, number: dict[Value, int], results: Sequence[Value]) -> Graph:
+    """The recorded graph with its inputs in this order."""
     builder = Builder()
     with use_sink(builder):
         laid = _Laid(builder, recording, number)
-        results = [laid.value(t.value) for t in recording.result if type(t) is Tensor]
-    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
-    return builder.graph(results), statics
+        return builder.graph([laid.value(v) for v in results])
 
 
 @final

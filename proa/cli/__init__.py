@@ -1,1 +1,1 @@
-"""The command `proa`: demo, sample, doctor."""
+"""The command `proa`: demo, sample, inspect, run, show, doctor."""

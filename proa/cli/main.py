@@ -15,14 +15,20 @@ import proa
 COMMANDS: Final = {
     "demo": "train, evaluate, sample, save and reload a model on this machine",
     "sample": "let a model that the demo saved go on with a text",
+    "inspect": "tell what an exported function takes, gives, holds and costs",
+    "run": "call an exported function with arrays from files",
+    "show": "print or draw the graph of an exported function",
     "doctor": "check this installation, and say how to mend what is broken",
 }
+MODULES: Final = {"show": "draw"}  # where a command has another name than its module
 
 EXAMPLES: Final = """examples:
   proa demo                                  a language model on Python's own source files
   proa demo --text ~/notes --out my-model    on your own texts
   proa demo --task digits                    a convolutional net on handwritten digits
   proa sample my-model --prompt "def "       what the model writes
+  proa inspect my-function                   what pa.export wrote
+  proa run my-function --input x.npy         its results
   proa doctor                                is everything in order?
 
 `proa COMMAND --help` shows the options of a command. Nothing is downloaded."""
@@ -72,8 +78,12 @@ def _run(words: Sequence[str]) -> int:
         parser.print_help()
         return 0
     # A command is a module of its own, with `add_arguments(parser)` and `run(options, parser)`.
-    module = import_module(f"proa.cli.{options.command}")
+    module = _module(options.command)
     return int(module.run(options, commands[options.command]))
+
+
+def _module(command: str) -> Any:
+    return import_module(f"proa.cli.{MODULES.get(command, command)}")
 
 
 def _is_ours(error: Exception) -> bool:
@@ -105,7 +115,7 @@ def _parser(words: Sequence[str]) -> tuple[Parser, dict[str, Any]]:
         )
         # Only the command in question is imported.
         if name in words:
-            import_module(f"proa.cli.{name}").add_arguments(command)
+            _module(name).add_arguments(command)
         commands[name] = command
     return parser, commands
 

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple
 
@@ -174,9 +175,11 @@ def _refused(path: Path, what: str) -> FileError:
     return FileError(message("load_file", f"{path}: {what}"[:400], "a whole safetensors file"))
 
 
-def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str, str], int, int]:
+def read_header(
+    file: BinaryIO, path: Path, memory: int | None = None
+) -> tuple[dict[str, Place], dict[str, str], int, int]:
     """Places by name, metadata, where the data starts, and its length. Every byte of the data
-    belongs to exactly one tensor."""
+    belongs to exactly one tensor. `memory`: bytes that the header may take."""
     total = os.fstat(file.fileno()).st_size
     first = file.read(8)
     if len(first) < 8:
@@ -184,7 +187,7 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str,
     length = int.from_bytes(first, "little")
     if length > min(HEADER_LIMIT, total - 8):
         raise _refused(path, f"a header of {length:,} bytes in a file of {total:,}")
-    found = _parsed(file.read(length), path)
+    found = _parsed(file.read(length), path, memory)
     texts = _checked_texts(found.pop(METADATA, {}), path)
     if len(found) > COUNT_LIMIT:
         raise _refused(path, f"{len(found):,} tensors")
@@ -200,9 +203,9 @@ def read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Place], dict[str,
     return places, texts, 8 + length, data
 
 
-def _parsed(header: bytes, path: Path) -> dict[str, Any]:
+def _parsed(header: bytes, path: Path, memory: int | None) -> dict[str, Any]:
     try:
-        found = strict_json(header)
+        found = strict_json(header, memory)
     except (ValueError, RecursionError) as error:
         raise _refused(path, f"a header that is no JSON: {error}") from None
     if type(found) is not dict:
@@ -210,11 +213,24 @@ def _parsed(header: bytes, path: Path) -> dict[str, Any]:
     return found
 
 
-def strict_json(text: bytes) -> Any:
-    """JSON in UTF-8 without NaN, infinities and repeated keys; ValueError otherwise."""
+def strict_json(text: bytes, memory: int | None = None) -> Any:
+    """JSON in UTF-8 without NaN, infinities and repeated keys; ValueError otherwise. `memory`:
+    bytes that what is read may take, about."""
+    if memory is not None:
+        opened, parts = text.count(b"{") + text.count(b"["), text.count(b",") + text.count(b":")
+        if len(text) + 100 * opened + 40 * parts + 30 * text.count(b'"') > memory:
+            raise ValueError(f"more than fits into {memory:,} bytes")
     return json.loads(
-        text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant
-    )
+        text.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_constant,
+        parse_float=_finite,
+    )  # fmt: skip
+
+
+def _finite(text: str) -> float:
+    found = float(text)
+    if not isfinite(found):
+        raise ValueError(f"the number {text[:40]}")
+    return found
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any, final
 
 from proa import tree
 from proa.autograd import add_hook as add_gradient_hook
+from proa.capture.convert import of
 from proa.convert import again
 from proa.errors import ArgumentError, DtypeError, message
-from proa.record.live import epoch
+from proa.record.live import CONVERT, epoch, thread
 from proa.tensor import Tensor, is_grad_enabled
 
 
@@ -47,7 +48,8 @@ def call_with_hooks(module: Any, args: Any, kwargs: Any) -> Any:
     watched = _Backward(module) if module._backward_hooks and is_grad_enabled() else None
     if watched is not None:
         args = watched.arguments(args)
-    result = module.forward(*args, **kwargs)
+    forward = of(module.forward) if thread.state.mode & CONVERT else module.forward
+    result = forward(*args, **kwargs)
     for key, hook in list(module._forward_hooks.items()):
         named = (kwargs,) if key in module._keyword_hooks else ()
         found = hook(module, args, *named, result)

@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from proa import dtypes
+from proa.capture.convert import of
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype, bfloat16, float16, float32, float64
 from proa.dtypes import dtype as as_dtype
@@ -21,7 +22,7 @@ from proa.errors import ArgumentError, DtypeError, message
 from proa.nn.hooks import HookHandle, add_hook, call_with_hooks
 from proa.nn.loading import Loaded, load
 from proa.nn.parameter import is_parameter, marked
-from proa.record.live import epoch, thread
+from proa.record.live import CONVERT, epoch, thread
 from proa.substitution import Holder, Place
 from proa.tensor import Tensor, moved, no_grad, rebind, require_grad
 
@@ -92,6 +93,8 @@ class Module(Holder):
         try:
             if own["_forward_hooks"] or own["_forward_pre_hooks"] or own["_backward_hooks"]:
                 return call_with_hooks(self, args, kwargs)
+            if state.mode & CONVERT:
+                return of(self.forward)(*args, **kwargs)
             return self.forward(*args, **kwargs)
         finally:
             state.scope = outer

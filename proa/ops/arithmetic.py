@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from proa.errors import ArgumentError, message
 from proa.graph.spec import Spec, spec
 from proa.ops.families.elementwise import ELEMENTWISE, elementwise, factors, to_bool, unbroadcast
 from proa.ops.primitive import (
@@ -213,6 +214,8 @@ le = elementwise("le", accepts=REAL, core=True, meaning=np.less_equal, rule=to_b
 
 
 def _select_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Spec:
+    if len(ins) != 3:  # NumPy's `where` takes one as well
+        raise ArgumentError(message("select", f"{len(ins)} operands", "3"))
     one_dtype("select", ins[1:])
     (shape,) = factors("select", ins).result_shapes()
     return spec(shape, ins[1].dtype, ins[1].weak and ins[2].weak)

@@ -80,6 +80,8 @@ loop: Final = Primitive(
 def _scan_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
     body, length, constants, carry = [params[k] for k in ("body", "length", "constants", "carry")]
     first = constants + carry
+    if not 0 <= constants <= first <= len(ins) or carry > len(body.outputs):
+        raise ArgumentError(message("scan", f"{constants} constants, {carry} of a carry", f"{ins}"))
     if any(s.ndim == 0 or s.shape[0] != length for s in ins[first:]):
         raise ArgumentError(message("scan", f"xs {ins[first:]}", f"{length} rows in front"))
     _need("scan", "operands", [*ins[:first], *map(row_of, ins[first:])], body.input_specs())

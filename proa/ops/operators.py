@@ -49,7 +49,10 @@ def divide(x: Any, y: Any) -> Any:
     """
     x, y = promoted(ar.div, (x, y))
     if not x.value.spec.dtype.is_inexact:
-        x, y = (astype(v, dtypes.default_float()) for v in (x, y))
+        if x.value.spec.weak and y.value.spec.weak:  # Python numbers: as Python divides them
+            x, y = (apply(fn.cast, (v,), dtype=dtypes.float64, weak=True) for v in (x, y))
+        else:
+            x, y = (astype(v, dtypes.default_float()) for v in (x, y))
     return ar.div(x, y)
 
 

@@ -365,10 +365,12 @@ def _promoted(primitive: Primitive, operands: Sequence[Any]) -> tuple[Any, ...]:
         for n, o in zip(numbers, operands, strict=True)
     ]
     target = common_dtype(primitive, numbers, values)
-    weak = all(v is None or v.spec.weak for v in values)
+    weak = any(v is not None for v in values) and all(v is None or v.spec.weak for v in values)
     return tuple(
         [
-            as_number(primitive.name, n, target) if n is not None else cast_to(o, target, weak)
+            as_number(primitive.name, n, target, weak)
+            if n is not None
+            else cast_to(o, target, weak)
             for n, o in zip(numbers, operands, strict=True)
         ]
     )
@@ -395,10 +397,11 @@ def _fold(function: Callable[[Any, Any], Any], items: list[Any]) -> Any:
     return found
 
 
-def as_number(op: str, number: Any, dtype: Dtype) -> Value:
-    """A Python number as a 0-d value of `dtype`, in which it must fit."""
+def as_number(op: str, number: Any, dtype: Dtype, weak: bool = False) -> Value:
+    """A Python number as a 0-d value of `dtype`, in which it must fit; `weak` where it meets none
+    but numbers, so that what they make is a number still."""
     check_number(op, number, dtype)
-    value: Value = current_sink().number(number, spec((), dtype))
+    value: Value = current_sink().number(number, spec((), dtype, weak))
     return value
 
 

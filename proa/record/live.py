@@ -21,6 +21,7 @@ from proa.graph.spec import Spec
 NO_GRAD: Final = 1
 CAPTURE: Final = 2
 DEBUG: Final = 4
+CONVERT: Final = 8  # the functions of users are called with their control flow converted
 CHECK_EVERY: Final = 1024  # handles recorded between two looks at the budget
 
 _LIBRARY: Final = str(Path(__file__).parent.parent)

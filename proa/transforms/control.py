@@ -32,6 +32,11 @@ def _or_zeros(found: Any, of: Spec) -> Any:
     return zeros(of.shape, of) if found is None else found
 
 
+def _moves(of: Spec) -> bool:
+    """Whether a value has a tangent: what is made of Python numbers alone has none."""
+    return of.dtype.is_inexact and not of.weak
+
+
 def _groups(entry: Entry) -> tuple[Groups, Groups]:
     """Inputs of the graphs by kind (constants, carry, xs), and their results (carry, ys)."""
     if entry.primitive is branch:
@@ -58,10 +63,10 @@ def _forward(
     if entry.primitive is not branch:
         for i in ins[1]:  # a carry that has no tangent yet may get one on its way
             of = values[i].value.spec
-            if of.dtype.is_inexact:
+            if _moves(of):
                 moved[i] = _or_zeros(moved[i], of)
     given = tuple([i for i, t in enumerate(moved) if t is not None])
-    inexact = [s.dtype.is_inexact for s in entry.outs]
+    inexact = [_moves(s) for s in entry.outs]
     params = dict(entry.named_params)
     if entry.primitive is branch:
         params["graphs"] = tuple([_pushed(g, ins, given, outs) for g in params["graphs"]])
@@ -104,8 +109,7 @@ def _pushed(graph: Graph, ins: Groups, given: tuple[int, ...], outs: Groups) -> 
         results, pushed = push(graph, values, moved)
         specs = graph.output_specs()
         tangents = [
-            _or_zeros(t, s) if s.dtype.is_inexact else None
-            for t, s in zip(pushed, specs, strict=True)
+            _or_zeros(t, s) if _moves(s) else None for t, s in zip(pushed, specs, strict=True)
         ]
         return builder.graph([v.value for v in _beside(outs, results, tangents)])
 
@@ -154,7 +158,7 @@ def _reverse_scan(
     body, length, backwards, first, carry = entry.params
     last = first + carry
     sums = [i for i in wanted if i < first]
-    moving = [i for i in range(first, last) if entry.ins[i].dtype.is_inexact]
+    moving = [i for i in range(first, last) if _moves(entry.ins[i])]
     rows = [i for i in wanted if i >= last]
     given = [o for o, ct in enumerate(cts) if o >= carry and ct is not None]
     graph, used = entry.once(
@@ -235,10 +239,10 @@ def keeping(entry: Entry, wanted: tuple[int, ...] | None = None) -> Entry:
     body, *rest = entry.params
     first, carry = rest[2:]
     if wanted is None:
-        floats = [i for i, s in enumerate(entry.ins) if s.dtype.is_inexact]
+        floats = [i for i, s in enumerate(entry.ins) if _moves(s)]
         sums, rows = [i for i in floats if i < first], [i for i in floats if i >= first + carry]
         moving = [i for i in floats if first <= i < first + carry]
-        outs = [o for o, s in enumerate(entry.outs) if o >= carry and s.dtype.is_inexact]
+        outs = [o for o, s in enumerate(entry.outs) if o >= carry and _moves(s)]
         used = _backwards(body, first, first + carry, sums, moving, rows, outs)[1]
         wanted = tuple([i for i in used if first <= i < first + carry])
     outputs = body.outputs + tuple([i for i in wanted if i not in body.outputs[carry:]])

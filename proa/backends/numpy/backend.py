@@ -76,6 +76,10 @@ class NumpyBackend:
     def put(self, array: Any, spec: Spec, device: Device) -> NumpyBuffer:
         return NumpyBuffer(np.array(array, dtype=spec.dtype.numpy, order="C", copy=True), spec)
 
+    def adopt(self, array: Any, spec: Spec, device: Device) -> NumpyBuffer:
+        """A buffer in memory that nobody will write to: no copy is made."""
+        return NumpyBuffer(array, spec)
+
 
 def kernel(entry: Entry) -> Callable[..., Any]:
     """The prepared kernel of an entry, or the meaning with its parameters bound.

@@ -1,0 +1,70 @@
+"""Source conversion: the table of constructs, and what an enemy would try."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import proa as pa
+from proa.errors import JitError
+from tests.helpers_conversion import ERROR, TABLE, Row
+from tests.test_forty import arguments, same
+
+ROOT = Path(__file__).parent.parent
+
+
+def made(source: str, folder: Path, name: str = "f") -> Any:
+    """A function of a module that is written to a file, so that its source can be read."""
+    file = folder / "module.py"
+    file.write_text(source)
+    spec: Any = spec_from_file_location("a_module_of_a_test", file)
+    module = module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+def shown(jitted: Any, capsys: Any) -> str:
+    capsys.readouterr()
+    jitted.show("expand")
+    return str(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda r: r.construct)
+def test_a_construct(row: Row, tmp_path: Path, capsys: Any) -> None:
+    f = made(row.source, tmp_path)
+    if row.becomes == ERROR:
+        with pytest.raises(JitError) as caught:
+            jitted = pa.jit(f, convert=True)
+            for _ in range(3):
+                for call in row.calls:
+                    try:
+                        jitted(*arguments(call))
+                    except (UnboundLocalError, KeyError, ValueError):
+                        pass  # the first call is dynamic, and has Python's own error
+        text = str(caught.value)
+        assert row.error in text and ", expected " in text and ", try " in text
+        assert "module.py:" in text
+        return
+    jitted = pa.jit(f, convert=True)
+    for call in row.calls:
+        expected = f(*arguments(call))
+        for _ in range(4):
+            same(jitted(*arguments(call)), expected)
+    if row.node:
+        assert f" {row.node}(" in shown(jitted, capsys)
+
+
+def test_the_chapter_has_the_table() -> None:
+    text = (ROOT / "docs" / "tour" / "11-conversion.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    for row in TABLE:
+        starts = f"| {row.construct} | {row.becomes}"
+        assert any(line.startswith(starts) for line in lines), starts
+    assert len(
+        [x for x in lines if x.split(" | ")[1].startswith(("graph", "Python", "error"))]
+    ) == len(TABLE)
