@@ -14,10 +14,12 @@ from proa import array as _array
 from proa import nn, optim, random, testing, tree
 from proa.array import *  # noqa: F403
 from proa.autograd import grad, jvp, value_and_grad, vjp
+from proa.capture import policies as checkpoint_policies
 from proa.capture.checkpoint import checkpoint
 from proa.capture.control import cond, fori_loop, map, scan, switch, while_loop  # noqa: A004
 from proa.capture.custom import custom_vjp
 from proa.capture.jit import jit
+from proa.capture.policies import checkpoint_name
 from proa.capture.vmap import vmap
 from proa.dtypes import (
     Dtype,
@@ -64,6 +66,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "checkpoint",
+    "checkpoint_name", "checkpoint_policies",
     "complex128", "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "finfo",
     "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo",
     "int16", "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init",

@@ -89,7 +89,9 @@ def _need_function(name: str, what: str, function: Any) -> None:
         raise DtypeError(message(name, f"{what} {function!r:.60}", "a function"))
 
 
-def traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced, _Form]:
+def traced(
+    name: str, function: Function, specs: Sequence[Spec], writes: bool = False
+) -> tuple[Traced, _Form]:  # fmt: skip
     """The graph of a function of tensors that returns a tree of tensors, and the tree's form."""
     forms = []
 
@@ -99,7 +101,8 @@ def traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced
         return tuple([v if type(v) is Tensor else Tensor(v.value) for v in values])
 
     # A carry may come onto the tape on its way, so all that can be differentiated may be.
-    found = trace(name, run, [s.with_grad() if s.dtype.is_inexact else s for s in specs])
+    taped = [s.with_grad() if s.dtype.is_inexact else s for s in specs]
+    found = trace(name, run, taped, writes)
     return found, forms[-1]
 
 

@@ -24,7 +24,7 @@ from proa.ops.primitive import apply
 from proa.record.key import Pending, graph_of, pending, role_of
 from proa.record.live import CAPTURE, NO_GRAD, Leaf, State, caller, live_handles, thread, use_state
 from proa.record.tape import taped
-from proa.tensor import Tensor
+from proa.tensor import Tensor, off_tape, rebind
 
 
 @final
@@ -327,29 +327,44 @@ def refuse_lost_hooks(recording: Recording) -> None:
 
 @final
 class Traced:
-    """A function as a graph: inputs are the arguments, then what it captured from outside."""
+    """A function as a graph: inputs are the arguments, then what it captured from outside; results
+    are what it returned, then what it put into the handles `written`."""
 
-    __slots__ = ("graph", "captured", "structure", "statics")
+    __slots__ = ("graph", "captured", "structure", "statics", "written")
 
     def __init__(
-        self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any]
-    ) -> None:
+        self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any],
+        written: list[tuple[Tensor, bool]],
+    ) -> None:  # fmt: skip
         self.graph = graph
         self.captured = captured
         self.structure = structure
         self.statics = statics
+        self.written = written
+
+    def write(self, outs: Sequence[Any]) -> list[Any]:
+        """The results of the graph without those for handles, which are put there now; what was
+        off the tape when it was assigned is so again."""
+        count = len(outs) - len(self.written)
+        for (handle, is_taped), out in zip(self.written, outs[count:], strict=True):
+            value = out if type(out) is Value else out.value
+            rebind(handle, value if is_taped else off_tape(Tensor(value)).value)
+        return list(outs[:count])
 
 
-def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Traced:
-    """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
-    Specs with a gradient say that its result may be differentiated."""
+def trace(
+    name: str, function: Callable[..., Any], specs: Sequence[Spec], writes: bool = False
+) -> Traced:
+    """The graph of a function of tensors with these specs. It may read nothing, keep nothing, and
+    assign nothing unless `writes`. Specs with a gradient say that its result may be
+    differentiated."""
     if thread.state.mode & NO_GRAD:
         specs = [s.plain for s in specs]
     placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
     recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
-    if recording.writes or recording.fills:
+    if (recording.writes and not writes) or recording.fills:
         given = "an assignment to a tensor from outside"
         raise JitError(
             message(name, given, "a function without effects", "returning the new value")
@@ -357,17 +372,21 @@ def trace(name: str, function: Callable[..., Any], specs: Sequence[Spec]) -> Tra
     refuse_lost_hooks(recording)
     number = {v: i for i, v in enumerate(placeholders)}
     capture = recording.capture
-    passed = [t.value for t in recording.result if type(t) is Tensor and _passes(capture, t.value)]
+    results = [t.value for t in recording.result if type(t) is Tensor]
+    results += [v for _, v in recording.writes]
+    passed = [v for v in results if _passes(capture, v)]
     for v in (*recording.work.leaves, *passed):
         number.setdefault(capture.source(v), len(number))
     captured = list(number)[len(placeholders) :]
-    graph, statics = _arranged(recording, number)
+    graph = _arranged(recording, number, results)
+    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
     sink = current_sink()
     if sink.watching:  # what this recording reads from outside, the one around it reads too
         handles = [capture.readers[v]() for v in captured if v in capture.readers]
         for h in [h for h in handles if h is not None]:
             sink.watch(h)
-    return Traced(graph, captured, recording.structure.children[0], statics)
+    written = [(handle, v.spec.grad) for handle, v in recording.writes]
+    return Traced(graph, captured, recording.structure.children[0], statics, written)
 
 
 def _passes(capture: Capture, v: Value) -> bool:
@@ -382,14 +401,14 @@ class _Placeholder:
     __slots__ = ()
 
 
-def _arranged(recording: Recording, number: dict[Value, int]) -> tuple[Graph, list[Any]]:
-    """The recorded graph with its inputs in this order and its results in tree order."""
+def _arranged(
+    recording: Recording, number: dict[Value, int], results: Sequence[Value]
+) -> Graph:  # fmt: skip
+    """The recorded graph with its inputs and its results in these orders."""
     builder = Builder()
     with use_sink(builder):
         laid = _Laid(builder, recording, number)
-        results = [laid.value(t.value) for t in recording.result if type(t) is Tensor]
-    statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
-    return builder.graph(results), statics
+        return builder.graph([laid.value(v) for v in results])
 
 
 @final
