@@ -343,8 +343,8 @@ class Walk:
         elif kind in (BuiltinMethodType, MethodWrapperType):
             self.parts.append(o.__name__)
             inner = () if isinstance(o.__self__, ModuleType) else (o.__self__,)
-        elif hasattr(kind, "defvjp"):
-            getter = attrgetter("function", "forward", "backward")
+        elif hasattr(kind, "defvjp") or hasattr(kind, "defjvp"):
+            getter = attrgetter("function", "rules")
             inner = getter(o)
             self.fields.append((o, getter, inner))
         elif _foreign(kind.__module__) and callable(o):
