@@ -14,6 +14,7 @@ from proa.capture.trace import Traced
 from proa.errors import ArgumentError, GradientError, message
 from proa.graph.node import Value
 from proa.graph.spec import Spec
+from proa.ops.functions import bitcast
 from proa.ops.movement import zeros
 from proa.ops.primitive import Primitive, apply
 from proa.record.live import NO_GRAD, thread
@@ -93,11 +94,11 @@ class _Custom:
         statics = tuple([args[i] for i in self.nondiff])
         values, form = taken(self.name, [a for i, a in enumerate(args) if i not in self.nondiff])
         kept = self._traced(statics, values, form)
-        if any(v.spec.grad for v in kept.main.captured) and not thread.state.mode & NO_GRAD:
+        if not thread.state.mode & NO_GRAD and _reads_tape(kept.main):
             given = "a function that reads a tensor on the tape from outside"
+            expected = "all that is differentiated as arguments"
             hint = "giving it as an argument, or .detach()"
-            raise GradientError(message(self.name, given, "all that is differentiated as arguments",
-                                        hint))  # fmt: skip
+            raise GradientError(message(self.name, given, expected, hint))
         graph, rule = kept.main.graph, None if kept.rule is None else kept.rule.graph
         params = {"graph": graph, "rule": rule, "count": len(values)}
         outs = apply(self.primitive, [*values, *kept.captured], **params) if graph.outputs else ()
@@ -305,6 +306,16 @@ class custom_jvp(_Custom):  # noqa: N801  (a decorator)
                 raise GradientError(message(self.name, f"a tangent {given}", f"{of}"))
             moved.append(zeros(of.shape, of) if t is None else t)
         return moved
+
+
+def _reads_tape(main: Traced) -> bool:
+    """Whether a result may depend on a tensor on the tape that was captured: else all that reads
+    it is the step that takes it off."""
+    graph = main.graph
+    first = len(graph.inputs) - len(main.captured)
+    slots = {i for i, v in enumerate(main.captured, first) if v.spec.grad}
+    reads = {s for step in graph.steps if step.entry.primitive is not bitcast for s in step.slots}
+    return not slots.isdisjoint(reads.union(graph.outputs))
 
 
 def specs_of_plain(values: Sequence[Any]) -> list[Spec]:

@@ -8,7 +8,7 @@
 | custom | arguments, what function and rule captured | the rule, which pulls cotangents |
 | custom_jvp | arguments, what function and rule captured | the rule, which pushes tangents |
 
-The first two stay whole until a backend is asked, so that what transposes them still finds them.
+All stay whole until a backend is asked: what differentiates them once more still finds them.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def _push_root(entry: Entry, operands: Any, results: Any, tangents: Any) -> list
 
 root = composite(
     "root", _expand_solve, params=("function", "solve", "matvec", "tangent", "vecmat", "back"),
-    push=_push_root, batch=_batch_graphs,
+    whole=True, push=_push_root, batch=_batch_graphs,
     doc="x for which function(constants, x) = 0, found by `solve` from x0; `matvec` multiplies by "
     "the derivative there, `tangent` solves with it, `vecmat` and `back` are the same transposed.",
 )  # fmt: skip
@@ -309,7 +309,7 @@ def _batch_custom(primitive: Primitive, operands: Any, flags: Any, params: Any) 
 
 custom = composite(
     "custom", _expand_first, params=("graph", "rule", "count"), pullback=_pull_custom,
-    push=_push_custom, batch=_batch_custom,
+    push=_push_custom, batch=_batch_custom, whole=True,
     doc="A function with a derivative of its own, for reverse mode.",
 )  # fmt: skip
 
@@ -340,6 +340,6 @@ def _batch_jvp(primitive: Primitive, operands: Any, flags: Any, params: Any) -> 
 
 custom_jvp = composite(
     "custom_jvp", _expand_first, params=("graph", "rule", "count"), push=_push_jvp,
-    batch=_batch_jvp,
+    batch=_batch_jvp, whole=True,
     doc="A function with a derivative of its own, in forward mode; reverse mode transposes it.",
 )  # fmt: skip
