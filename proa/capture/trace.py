@@ -59,10 +59,12 @@ class Capture:
         "bounds",
         "start",
         "settled",
+        "pure",
     )
 
-    def __init__(self, name: str, settled: bool = False) -> None:
+    def __init__(self, name: str, settled: bool = False, pure: bool = False) -> None:
         self.name = name
+        self.pure = pure
         self.start = next_serial()
         self.settled = settled
         self.bounds: list[tuple[Value, int, int]] = []
@@ -225,14 +227,16 @@ class Recording:
 
 
 def record(
-    name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False
-) -> Recording:
+    name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False,
+    pure: bool = False,
+) -> Recording:  # fmt: skip
     """Runs `function` apart from the thread's queue; handles are as before when it returns.
 
     With `settled` everything from outside must have been computed, or `PendingOutside` is raised.
+    A `pure` one is traced anew at each call of what it is for, so what it was given may move.
     """
     outer = thread.state
-    capture = Capture(name, settled)
+    capture = Capture(name, settled, pure)
     capture.numbers.update(numbers)
     state = State(outer.mode | CAPTURE, capture, outer)
     try:
@@ -361,7 +365,7 @@ def trace(
     if thread.state.mode & NO_GRAD:
         specs = [s.plain for s in specs]
     placeholders = [Value(None, 0, s, _Placeholder()) for s in specs]
-    recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
+    recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]), pure=True)
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
     if (recording.writes and not writes) or recording.fills:
