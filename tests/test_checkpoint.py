@@ -204,3 +204,27 @@ def test_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         pa.checkpoint(lambda x: x / (1 // 0))(x)
     assert pa.checkpoint(lambda x: None)(x) is None
+
+
+def test_what_is_cheap_is_computed_again_from_what_is_kept() -> None:
+    """Steps after a kept result are not merged with those of the forward pass: memory is saved."""
+    w = arrays((8, 8))[0]
+    x = pa.asarray(np.ones((64, 8), np.float32))
+    peaks, sines = {}, {}
+
+    def layer(x: Any) -> Any:
+        return pa.tanh(pa.sin(x @ w) * pa.exp(x @ w)) + x
+
+    with pa.device("numpy"):
+        w, x = w.to("numpy"), x.to("numpy")
+        for name in ("plain", "nothing", "products", "everything"):
+            one = saved(name, layer)
+            f = pa.jit(pa.grad(lambda x, one=one: (one(one(one(one(x)))) ** 2).sum()))
+            for _ in range(3):
+                f(x).numpy()
+            plan = next(iter(f.cases.values())).plans[-1].plan
+            peaks[name] = plan.run.peak_bytes
+            names = [step.entry.primitive.name for step in plan.program.graph.steps]
+            sines[name] = names.count("sin")
+    assert sines == {"plain": 4, "nothing": 8, "products": 8, "everything": 4}
+    assert peaks["nothing"] < peaks["products"] < peaks["everything"] == peaks["plain"]

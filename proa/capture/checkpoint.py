@@ -1,8 +1,8 @@
 """`checkpoint`: a function whose inside is computed again in the backward pass, not kept.
 
 A policy says what of the inside is kept all the same. What is kept are results of the forward
-pass; all else is computed again from them and from operands behind `keep`, so that no pass merges
-a step of the second forward pass with its twin in the first.
+pass; all else is computed again from them and from the operands, all behind `keep`, so that no pass
+merges a step of the second forward pass with its twin in the first.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def _expand(*operands: Any, graph: Graph, saves: Saves) -> tuple[Any, ...]:
 def _pull(operands: Any, results: Any, cts: Any, graph: Graph, saves: Saves) -> list[Any]:
     """The graph once more on operands that are kept apart: equal steps are not merged with those
     of the forward pass, but for those that are saved."""
-    again = [apply(keep, (o,), number=0) for o in operands]
     inside, steps = _flat(graph), _saved(graph, saves)
-    first = _results_of(inside, steps, operands)
+    known = [*operands, *_results_of(inside, steps, operands)]
+    again = [apply(keep, (v,), number=0) for v in known]
     floats = [i for i, o in enumerate(operands) if o.value.spec.dtype.is_inexact]
     builder = Builder(merge=True)
     with use_sink(Flattener(builder)):
@@ -47,7 +47,7 @@ def _pull(operands: Any, results: Any, cts: Any, graph: Graph, saves: Saves) -> 
         found = reverse(graph, given, theirs, floats)
         kept = [i for i in floats if found[i] is not None]
         rule = builder.graph([found[i].value for i in kept])
-    pulled = splice(current_sink(), rule, [*again, *first, *[ct for ct in cts if ct is not None]])
+    pulled = splice(current_sink(), rule, [*again, *[ct for ct in cts if ct is not None]])
     spread: list[Any] = [None] * len(operands)
     for i, ct in zip(kept, pulled, strict=True):
         spread[i] = ct
