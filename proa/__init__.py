@@ -14,11 +14,14 @@ from typing import Any as _Any
 from proa import array as _array
 from proa import random, testing, tree
 from proa.array import *  # noqa: F403
-from proa.autograd import grad, jvp, value_and_grad, vjp
+from proa.autograd import grad, jvp, linearize, value_and_grad, vjp
+from proa.capture import policies as checkpoint_policies
 from proa.capture.checkpoint import checkpoint
 from proa.capture.control import cond, fori_loop, map, scan, switch, while_loop  # noqa: A004
-from proa.capture.custom import custom_vjp
+from proa.capture.custom import custom_jvp, custom_vjp
+from proa.capture.implicit import linear_call, linear_solve, linear_transpose, root
 from proa.capture.jit import jit
+from proa.capture.policies import checkpoint_name
 from proa.capture.vmap import vmap
 from proa.dtypes import (
     Dtype,
@@ -69,13 +72,14 @@ if _TYPE_CHECKING:
 
 __all__ = [
     "Dtype", "Generator", "Tensor", "bernoulli", "bfloat16", "bool", "categorical", "checkpoint",
-    "complex128", "complex64", "cond", "custom_vjp", "debug", "enable_grad", "explain", "export",
-    "finfo", "float16", "float32", "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad",
-    "iinfo", "int16", "int32", "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp",
-    "lazy_init", "load", "manual_seed", "map", "materialize", "nn", "no_grad", "normal", "optim",
-    "permutation", "print", "profile", "rand", "randint", "randn", "random", "save", "scan", "spec",
-    "switch", "sync", "testing", "tree", "uint16", "uint32", "uint64", "uint8", "uniform",
-    "value_and_grad", "vjp", "vmap", "while_loop",
+    "checkpoint_name", "checkpoint_policies", "complex128", "complex64", "cond", "custom_jvp",
+    "custom_vjp", "debug", "enable_grad", "explain", "export", "finfo", "float16", "float32",
+    "float64", "float8_e4m3fn", "float8_e5m2", "fori_loop", "grad", "iinfo", "int16", "int32",
+    "int64", "int8", "is_grad_enabled", "isdtype", "jit", "jvp", "lazy_init", "linear_call",
+    "linear_solve", "linear_transpose", "linearize", "load", "manual_seed", "map", "materialize",
+    "nn", "no_grad", "normal", "optim", "permutation", "print", "profile", "rand", "randint",
+    "randn", "random", "root", "save", "scan", "spec", "switch", "sync", "testing", "tree",
+    "uint16", "uint32", "uint64", "uint8", "uniform", "value_and_grad", "vjp", "vmap", "while_loop",
 ]  # fmt: skip
 __all__ += _array.__all__
 

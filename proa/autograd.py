@@ -300,6 +300,33 @@ def jvp(
     return tree.unflatten(structure, run.detached(outs)), tree.unflatten(structure, moved)
 
 
+def linearize(function: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., Any]]:
+    """(f(*primals), the function from tangents of the primals to the tangent of the result).
+
+    f runs once; the function returned is linear, and may be called as often as one likes.
+
+    >>> import proa as pa
+    >>> y, push = pa.linearize(lambda x: x * x, pa.asarray(3.0))
+    >>> y.item(), push(pa.asarray(1.0)).item(), push(pa.asarray(2.0)).item()
+    (9.0, 6.0, 12.0)
+    """
+    run = _Run("linearize", function, primals, {}, tuple(range(len(primals))))
+    outs, structure = tree.flatten(run.out)
+
+    def push(*tangents: Any) -> Any:
+        given, forms = [], []
+        for tangent in tangents:
+            leaves, form = tree.flatten(tangent)
+            given += leaves
+            forms.append(form)
+        if forms != run.structures:
+            expected = f"{len(run.structures)}, each like its primal"
+            raise ArgumentError(message("linearize", f"tangents {forms!r:.200}", expected))
+        return tree.unflatten(structure, run.push(outs, given))
+
+    return tree.unflatten(structure, run.detached(outs)), push
+
+
 @final
 class _Run:
     """One run of a function on tracked copies of some arguments."""

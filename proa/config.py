@@ -3,7 +3,7 @@
 | flag | variable | default | meaning |
 | --- | --- | --- | --- |
 | device | PROA_DEVICE | cpu | the device that new tensors are made on |
-| show | PROA_SHOW | (empty) | stages whose result is printed, separated by commas |
+| show | PROA_SHOW | (empty) | passes whose result is printed, separated by commas |
 | verify | PROA_VERIFY | 0 | check every graph between passes |
 | node_limit | PROA_NODE_LIMIT | 100000 | pending operations before a forced dispatch |
 | program_limit | PROA_PROGRAM_LIMIT | 512 | programs kept in the cache of structures |

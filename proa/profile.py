@@ -11,7 +11,14 @@ from time import perf_counter_ns
 from typing import Any, Final, NamedTuple, Self, final
 
 from proa.compile.program import Program
-from proa.compile.watch import Work, nanoseconds_of, parts_of, step_work, watch
+from proa.compile.watch import (
+    Work,
+    nanoseconds_of,
+    operations_of,
+    parts_of,
+    step_work,
+    watch,
+)
 from proa.errors import ArgumentError, ProaError, message
 from proa.graph.node import line_of
 from proa.record.boundary import compute
@@ -293,13 +300,17 @@ def _around(program: Program) -> Work:
 
 
 def _whole(program: Program) -> Work:
-    """A program that shows nothing of its inside."""
-    steps = program.graph.steps
+    """A program that shows nothing of its inside: its bytes are those that go in and out."""
+    graph = program.graph
+    steps = graph.steps
     if len(steps) == 1:
         return step_work(steps[0])
     parts = parts_of(steps, nanoseconds_of)
     where = line_of(steps[0].where) if steps else "nowhere"
-    return Work("program", f"program of {len(steps)} from {where}", str(id(program)), parts)
+    nbytes = sum(s.nbytes for s in (*graph.input_specs(), *graph.output_specs()))
+    done = sum(operations_of(s.entry) for s in steps)
+    name = f"program of {len(steps)} from {where}"
+    return Work("program", name, str(id(program)), parts, nbytes, done)
 
 
 def _names(works: Sequence[Work]) -> dict[tuple[str, str], str]:

@@ -23,7 +23,7 @@ from proa.ops.creation import iota
 from proa.ops.expand import composite
 from proa.ops.operators import astype
 from proa.ops.primitive import apply, cast_to
-from proa.record.live import thread
+from proa.record.live import CAPTURE, thread, use_state
 from proa.shapes import as_int
 from proa.tensor import Tensor, assign, copy_of, moved, rebind
 
@@ -98,11 +98,22 @@ class Generator:
         """`function(state, *args)` on a device; then the state is advanced."""
         home = as_device(device) if device is not None else _here()
         if home != self.home:
-            rebind(self.state, moved(self.state, home).value)
-            self.home = home
+            self._move(home)
         found = function(self.state, *args)
         assign(self.state, apply(_advance, (self.state,)), "Generator")
         return found
+
+    def _move(self, home: Any) -> None:
+        """Takes the state to another device: before what is traced here (`vmap`, `checkpoint`),
+        unless that has drawn already."""
+        state: Any = thread.state
+        outside = state
+        while outside.mode & CAPTURE and outside.capture.pure:
+            outside = outside.outer
+        drawn = outside is not state and self.state.value.is_pending
+        with use_state(state if drawn else outside):
+            rebind(self.state, moved(self.state, home).value)
+        self.home = home
 
     def next_state(self, device: Any = None) -> Tensor:
         """The state for one draw, for functions that take it; the generator is advanced."""

@@ -30,7 +30,10 @@ DTYPES = [
 ]
 FLOATS = [d for d in DTYPES if d.is_float]
 # What holds a graph of its own has no samples: it is tried wherever derivatives are.
-HOLDERS = {"call", "forward", "backward", "saving", "custom", "checkpoint"}
+HOLDERS = {
+    "call", "forward", "backward", "saving", "custom", "checkpoint", "checkpoint_name", "custom_jvp",
+    "linear_call", "linear_solve", "root",
+}  # fmt: skip
 PRIMITIVES = sorted(n for n, p in REGISTRY.items() if p.meaning is not None)
 COMPOSITES = sorted(n for n, p in REGISTRY.items() if p.expand is not None and n not in HOLDERS)
 

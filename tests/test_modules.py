@@ -704,3 +704,33 @@ def test_summary_counts_and_computes_nothing() -> None:
     with pytest.raises(ShapeError):
         nn.summary(model, ((5, 9), "float32"))
     assert bits(model.eval()(rows(5, 3))) == bits(model(rows(5, 3)))
+
+
+def products_of(found: Any, path: str = "") -> float:
+    """Operations of a layer without those that are not products."""
+    return next(x.operations for x in found.layers if x.path == path)
+
+
+def test_summary_of_layers_that_were_counted_by_hand() -> None:
+    with pa.lazy_init():  # nothing is allocated
+        linear = nn.Linear(1000, 3000)
+        conv = nn.Conv2d(16, 32, (3, 5), stride=2, padding=(1, 2), groups=4)
+        attention = nn.MultiheadAttention(64, 4, batch_first=True)
+    found = nn.summary(linear, ((7, 1000), pa.float32)).total
+    assert found.parameters == 1000 * 3000 + 3000
+    assert found.parameter_bytes == 4 * found.parameters
+    assert found.operations == 2 * 7 * 1000 * 3000 + 7 * 3000
+    assert found.result_bytes == 4 * 7 * 3000
+    found = nn.summary(conv, ((2, 16, 20, 30), pa.float32)).total
+    places = 2 * 32 * 10 * 15
+    assert found.shapes == ((2, 32, 10, 15),)
+    assert found.parameters == 32 * (16 // 4) * 3 * 5 + 32
+    assert found.operations == 2 * places * (16 // 4) * 3 * 5 + places
+    assert found.result_bytes >= 4 * places
+    x, b, length, d = ((3, 10, 64), pa.float32), 3, 10, 64
+    found = nn.summary(attention, x, x, x, need_weights=False).total
+    assert found.parameters == 4 * d * d + 4 * d
+    projections = 4 * 2 * b * length * d * d
+    scores = 2 * 2 * b * length * length * d
+    rest = found.operations - projections - scores
+    assert 0 < rest < 50 * b * 4 * length * length + 10 * b * length * d, "softmax, bias, scale"

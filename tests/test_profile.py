@@ -15,7 +15,9 @@ import proa as pa
 from proa import nn, optim
 from proa.cli.doctor import examine
 from proa.compile.watch import watch
+from proa.config import config
 from proa.errors import ArgumentError, ProaError
+from proa.explain import forget_programs
 from proa.nn import functional as F  # noqa: N812
 from proa.profile import VIEWS
 
@@ -58,33 +60,43 @@ def chain(device: str) -> Any:
     return run
 
 
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("device", ["numpy", "cpu", "xla", "null"])
 @pytest.mark.parametrize(("make", "times"), [(training, 20), (chain, 3)])
 def test_rows_sum_to_the_time_of_the_block(device: str, make: Any, times: int) -> None:
+    if device == "xla":
+        pytest.importorskip("jax")
     run = make(device)
-    start = time.perf_counter()
-    with pa.profile() as p:
-        for _ in range(times):
-            run()
-    wall = time.perf_counter() - start
-    assert p.seconds <= wall
+    for _ in range(5):  # a neighbour may take the processor outside of the block
+        start = time.perf_counter()
+        with pa.profile() as p:
+            for _ in range(times):
+                run()
+        wall = time.perf_counter() - start
+        if wall < 1.05 * p.seconds:
+            break
+    assert p.seconds <= wall < 1.05 * p.seconds + 1e-3
     for view in VIEWS:
         rows = p.by(view)
-        assert sum(r.seconds for r in rows) == pytest.approx(wall, rel=0.05)
+        assert sum(r.seconds for r in rows) == pytest.approx(p.seconds, abs=1e-6)
         assert sum(r.share for r in rows) == pytest.approx(1, abs=0.01)
         assert all(r.seconds >= 0 and r.calls > 0 for r in rows)
         assert rows == sorted(rows, key=lambda r: -r.seconds)
         assert len({r.name for r in rows}) == len(rows)
 
 
-@pytest.mark.parametrize("device", ["numpy", "cpu"])
+@pytest.mark.parametrize("device", ["numpy", "cpu", "xla", "null"])
 def test_rows_name_operations_modules_and_lines(device: str) -> None:
+    if device == "xla":
+        pytest.importorskip("jax")
     step = training(device)
     with pa.profile() as p:
         for _ in range(3):
             step()
     names = {view: {r.name: r for r in p.by(view)} for view in VIEWS}
-    assert names["operation"].keys() >= {"dot", "exp", "sqrt", "Python", "around kernels"}
+    assert names["operation"].keys() >= {"dot", "exp", "sqrt", "Python"}
+    assert ("around kernels" in names["operation"]) is (device != "xla")
+    assert sum(r.nbytes or 0 for r in p.rows) > 3 * 4 * 64 * 128, "the weights were read"
+    assert sum(r.operations or 0 for r in p.rows) > 3 * 32 * 128 * (4 * 64 + 6 * 10)
     assert names["module"].keys() >= {"0", "1", "2", "(no module)"}
     lines = Path(__file__).read_text().splitlines()
     forward = next(i for i, line in enumerate(lines, 1) if line.endswith("# forward"))
@@ -297,6 +309,35 @@ def test_show_prints_passes(capsys: Any) -> None:
     g = pa.jit(lambda x, n: pa.reshape(x, (n, -1)) + 1.0)
     with pytest.raises(ArgumentError, match="one of expand, simplify$"):
         g.show("fuse", pa.ones((4,), device="numpy"), 2)
+
+
+@pytest.mark.parametrize("device", ["numpy", "cpu", "xla", "null"])
+def test_show_on_every_backend(device: str, capsys: Any, monkeypatch: Any) -> None:
+    if device == "xla":
+        pytest.importorskip("jax")
+    own = {"cpu": {"nest": "tiles"}, "xla": {"stablehlo": "stablehlo.exp", "hlo": "HloModule"}}
+    words = {"expand": "exp(x0)", "simplify": "sum(", **own.get(device, {})}
+    f = pa.jit(lambda x: pa.exp(x).sum())
+    x = pa.ones((4, 8), device=device)
+    for name, word in words.items():
+        f.show(name, x)
+        assert word in capsys.readouterr().out, name
+        monkeypatch.setattr(config, "show", (name,))
+        forget_programs()
+        float(pa.exp(x).sum())
+        float(pa.exp(x).sum())
+        shown = capsys.readouterr().out
+        assert f"# {name}" in shown and word in shown, name
+        monkeypatch.undo()
+    absent = "nest" if device != "cpu" else "hlo"
+    with pytest.raises(ArgumentError, match=rf"\[show\] given '{absent}', expected one of expand"):
+        f.show(absent, x)
+    monkeypatch.setattr(config, "show", (absent,))
+    forget_programs()
+    with pytest.raises(ArgumentError, match=f"PROA_SHOW={absent} on {device}, expected one of"):
+        float(pa.exp(x).sum())
+    monkeypatch.undo()
+    float(pa.exp(x).sum())
 
 
 def test_doctor_describes_the_compiler() -> None:

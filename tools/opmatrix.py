@@ -59,6 +59,8 @@ def derivative_of(op: Any) -> str:
         return "own pullback"
     if op.reverse is not None:
         return "of its graphs"
+    if op.push is not None:
+        return "of its graphs"
     if op.jvp is not None:
         return "rule, linear" if op.linear else "rule"
     if op.linear:

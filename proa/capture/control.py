@@ -31,7 +31,7 @@ from proa.tensor import Tensor
 Function = Callable[..., Any]
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """A tree without its tensors: its structure, and which leaves are None."""
 
     structure: tree.Structure
@@ -42,17 +42,49 @@ class _Form(NamedTuple):
         return tree.unflatten(self.structure, [None if n else next(rest) for n in self.nones])
 
     @property
+    def size(self) -> int:
+        """The number of tensors."""
+        return len(self.nones) - sum(self.nones)
+
+    def parts(self) -> list[Form]:
+        """The form of each child of the tree's top."""
+        found, nones = [], list(self.nones)
+        for child in self.structure.children:
+            found.append(Form(child, tuple(nones[: child.leaves])))
+            del nones[: child.leaves]
+        return found
+
+    def leaves_of(self, given: Any) -> list[Any] | None:
+        """What stands in the place of each tensor in a tree of the same structure; None if it has
+        another."""
+        leaves, structure = tree.flatten(given)
+        if structure != self.structure:
+            return None
+        return [leaf for leaf, none in zip(leaves, self.nones, strict=True) if not none]
+
+    @property
     def paths(self) -> list[str]:
         """Where each tensor stands, as Python writes it: `[0]['w']`."""
         found = tree.paths(self.structure)
         return [p for p, none in zip(found, self.nones, strict=True) if not none]
 
 
-def taken(name: str, what: Any) -> tuple[list[Any], _Form]:
+def _paths(structure: tree.Structure) -> list[str]:
+    if structure.kind is None:
+        return [""]
+    fields = getattr(structure.kind, "_fields", None)
+    keys = [f"[{k!r}]" for k in structure.keys or range(len(structure.children))]
+    if fields is not None:
+        keys = [f".{name}" for name in fields]
+    rows = zip(keys, structure.children, strict=True)
+    return [key + rest for key, child in rows for rest in _paths(child)]
+
+
+def taken(name: str, what: Any) -> tuple[list[Any], Form]:
     """The tensors of a tree; Python numbers become tensors of 0 axes, None stays None."""
     leaves, structure = tree.flatten(what)
     values = [_tensor(name, leaf) for leaf in leaves if leaf is not None]
-    return values, _Form(structure, tuple([leaf is None for leaf in leaves]))
+    return values, Form(structure, tuple([leaf is None for leaf in leaves]))
 
 
 def _tensor(name: str, leaf: Any) -> Any:
@@ -69,16 +101,18 @@ def _tensor(name: str, leaf: Any) -> Any:
     return leaf if isinstance(leaf, Tensor) else value
 
 
-def _specs(values: Sequence[Any]) -> list[Spec]:
+def specs_of(values: Sequence[Any]) -> list[Spec]:
     return [v.value.spec for v in values]
 
 
-def _need_function(name: str, what: str, function: Any) -> None:
+def need_function(name: str, what: str, function: Any) -> None:
     if not callable(function):
         raise DtypeError(message(name, f"{what} {function!r:.60}", "a function"))
 
 
-def traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced, _Form]:
+def traced(
+    name: str, function: Function, specs: Sequence[Spec], writes: bool = False
+) -> tuple[Traced, Form]:  # fmt: skip
     """The graph of a function of tensors that returns a tree of tensors, and the tree's form."""
     forms = []
 
@@ -88,12 +122,13 @@ def traced(name: str, function: Function, specs: Sequence[Spec]) -> tuple[Traced
         return tuple([v if type(v) is Tensor else Tensor(v.value) for v in values])
 
     # A carry may come onto the tape on its way, so all that can be differentiated may be.
-    found = trace(name, run, [s.with_grad() if s.dtype.is_inexact else s for s in specs])
+    taped = [s.with_grad() if s.dtype.is_inexact else s for s in specs]
+    found = trace(name, run, taped, writes)
     return found, forms[-1]
 
 
-def _need_same(name: str, what: str, given: Sequence[Spec], expected: Sequence[Spec],
-               forms: tuple[_Form, _Form], hint: str) -> None:  # fmt: skip
+def need_same(name: str, what: str, given: Sequence[Spec], expected: Sequence[Spec],
+               forms: tuple[Form, Form], hint: str) -> None:  # fmt: skip
     """An error that names the first leaf that differs."""
     if forms[0] != forms[1]:
         text = f"{what} of the structure {forms[0].structure}"
@@ -103,23 +138,24 @@ def _need_same(name: str, what: str, given: Sequence[Spec], expected: Sequence[S
             raise ArgumentError(message(name, f"{what} {path or 'tensor'} of {a}", f"{b}", hint))
 
 
-def _joined(traces: Sequence[Traced], specs: Sequence[Spec]) -> tuple[list[Value], list[Graph]]:
+def joined(traces: Sequence[Traced]) -> tuple[list[Value], list[Graph]]:
     """All that was captured, and the graphs with it in front of their arguments."""
     number: dict[Value, int] = {}
     for t in traces:
         for v in t.captured:
             number.setdefault(v, len(number))
-    inputs = [*[v.spec for v in number], *specs]
     graphs = []
     for t in traces:
+        specs = t.graph.input_specs()[: len(t.graph.inputs) - len(t.captured)]
         at = [-1] * len(number) + list(range(len(specs)))
         for i, v in enumerate(t.captured, len(specs)):
             at[number[v]] = i
+        inputs = [*[v.spec for v in number], *specs]
         graphs.append(_rules.rewired(t.graph, inputs, at))
     return list(number), graphs
 
 
-def _many(outs: Any) -> list[Any]:
+def many(outs: Any) -> list[Any]:
     return list(outs) if isinstance(outs, tuple) else [outs]
 
 
@@ -191,20 +227,20 @@ def _scalar(name: str, what: str, given: Any) -> Any:
 
 def _branched(name: str, index: Any, functions: Sequence[Function], operands: Any) -> Any:
     for function in functions:
-        _need_function(name, "a branch", function)
+        need_function(name, "a branch", function)
     values, form = taken(name, operands)
-    specs = _specs(values)
+    specs = specs_of(values)
     rows = [traced(name, lambda *t, f=f: f(*form.filled(t)), specs) for f in functions]
     first, result = rows[-1]
     for row, other in rows:
         given, expected = row.graph.output_specs(), first.graph.output_specs()
         hint = "branches that return alike"
-        _need_same(name, "a result", given, expected, (other, result), hint)
+        need_same(name, "a result", given, expected, (other, result), hint)
     if not first.graph.outputs:
         return result.filled(())
-    captured, graphs = _joined([t for t, _ in rows], specs)
+    captured, graphs = joined([t for t, _ in rows])
     outs = apply(control.branch, [index, *captured, *values], graphs=tuple(graphs))
-    return result.filled(_many(outs))
+    return result.filled(many(outs))
 
 
 # Loops.
@@ -236,20 +272,20 @@ def while_loop(
     '3.0000 0.1667'
     """
     name = "while_loop"
-    _need_function(name, "cond_fn", cond_fn)
-    _need_function(name, "body_fn", body_fn)
+    need_function(name, "cond_fn", cond_fn)
+    need_function(name, "body_fn", body_fn)
     if max_steps is not None:
         return _bounded(cond_fn, body_fn, init, _count(name, "max_steps", max_steps))
     values, form = taken(name, init)
-    specs = _specs(values)
+    specs = specs_of(values)
     goes, _ = traced(name, lambda *t: cond_fn(form.filled(t)), specs)
     _need_condition(name, goes.graph.output_specs())
     body = _step(name, lambda *t: body_fn(form.filled(t)), specs, form)
     if not values:
         raise ArgumentError(message(name, "a carry without tensors", "at least one"))
-    captured, (condition, step) = _joined([goes, body], specs)
+    captured, (condition, step) = joined([goes, body])
     return form.filled(
-        _many(apply(control.loop, [*captured, *values], condition=condition, body=step))
+        many(apply(control.loop, [*captured, *values], condition=condition, body=step))
     )
 
 
@@ -258,12 +294,12 @@ def _need_condition(name: str, found: Sequence[Spec]) -> None:
         raise ArgumentError(message(name, f"a condition {tuple(found)}", "a bool of 0 axes"))
 
 
-def _step(name: str, function: Function, specs: Sequence[Spec], form: _Form) -> Traced:
+def _step(name: str, function: Function, specs: Sequence[Spec], form: Form) -> Traced:
     """A body whose results are like the carry that it was given."""
     found, result = traced(name, function, specs)
     hint = "x.astype(...) in the body, or another init"
     given = found.graph.output_specs()
-    _need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
+    need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
     return found
 
 
@@ -308,7 +344,7 @@ def scan(
     >>> total.item(), sums.tolist()
     (6.0, [1.0, 3.0, 6.0])
     """
-    _need_function("scan", "f", f)
+    need_function("scan", "f", f)
     if not isinstance(reverse, bool):
         raise ArgumentError(message("scan", f"reverse={reverse!r:.60}", "True or False"))
     return _scanned("scan", f, init, xs, length, reverse)
@@ -340,8 +376,8 @@ def _scanned(
 ) -> tuple[Any, Any]:  # fmt: skip
     values, form = taken(name, init)
     rows, row_form = taken(name, xs)
-    specs, count = _specs(values), len(values)
-    steps = _length(name, length, _specs(rows), row_form.paths)
+    specs, count = specs_of(values), len(values)
+    steps = _length(name, length, specs_of(rows), row_form.paths)
     forms: list[Any] = []
 
     def pair(*given: Any) -> Any:
@@ -351,19 +387,17 @@ def _scanned(
         forms[:] = [taken(name, part) for part in found]
         return [v for part, _ in forms for v in part]
 
-    whole, _ = traced(name, pair, [*specs, *[control.row_of(s) for s in _specs(rows)]])
+    whole, _ = traced(name, pair, [*specs, *[control.row_of(s) for s in specs_of(rows)]])
     (out, result), (_, ys) = forms
     hint = "x.astype(...) in f, or another init"
     given = whole.graph.output_specs()[: len(out)]
-    _need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
+    need_same(name, "a carry that comes out with", given, specs, (result, form), hint)
     if not whole.graph.outputs:
         return form.filled(()), ys.filled(())
-    captured, (body,) = _joined(
-        [whole], [*specs, *[control.row_of(s) for s in _specs(rows)]]
-    )  # fmt: skip
+    captured, (body,) = joined([whole])
     operands = [*captured, *values, *rows]
     params = (body, steps, backwards, len(captured), count)
-    outs = _many(apply(control.scan, operands, **kept(params, operands)))
+    outs = many(apply(control.scan, operands, **kept(params, operands)))
     return form.filled(outs[:count]), ys.filled(outs[count : len(whole.graph.outputs)])
 
 
@@ -396,7 +430,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Function, init_val: Any) -> Any:
     58.0
     """
     name = "fori_loop"
-    _need_function(name, "body_fun", body_fun)
+    need_function(name, "body_fun", body_fun)
     low, high = [_integer(name, n) for n in (lower, upper)]
     if type(low) is int and type(high) is int:
         steps = max(0, high - low)
@@ -446,5 +480,5 @@ def map(f: Function, xs: Any) -> Any:
     >>> pa.map(lambda x: (x * x).sum(), pa.asarray([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [5.0, 25.0]
     """
-    _need_function("map", "f", f)
+    need_function("map", "f", f)
     return _scanned("map", lambda _, x: (None, f(x)), None, xs, None, False)[1]

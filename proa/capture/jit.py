@@ -162,7 +162,8 @@ class Jitted:
 
         Arguments:
             name: `expand` or `simplify`; on the device `cpu` also `fuse`, `nest`, `ir` (the text
-                of each kernel), `object` (its assembly) and others.
+                of each kernel), `object` (its assembly) and others; on `xla` `stablehlo` (what it
+                is given) and `hlo` (what it made of it).
             args, kwargs: those of a call.
 
         Errors:

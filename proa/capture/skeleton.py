@@ -348,8 +348,8 @@ class Walk:
         elif kind in (BuiltinMethodType, MethodWrapperType):
             self.parts.append(o.__name__)
             inner = () if isinstance(o.__self__, ModuleType) else (o.__self__,)
-        elif hasattr(kind, "defvjp"):
-            getter = attrgetter("function", "forward", "backward")
+        elif hasattr(kind, "defvjp") or hasattr(kind, "defjvp"):
+            getter = attrgetter("function", "rules")
             inner = getter(o)
             self.fields.append((o, getter, inner))
         elif is_foreign(kind.__module__) and callable(o):
@@ -390,7 +390,7 @@ class Walk:
         elif issubclass(kind, _SCALARS):
             base = next(b for b in _SCALARS if issubclass(kind, b))
             self.parts.append(base.__repr__(o))
-        elif is_foreign and not _open(kind):
+        elif foreign and not _open(kind):
             self._identity(o)
             return
         else:
@@ -403,7 +403,7 @@ class Walk:
             self.records.append(o)
             self._dict(space, dict)
             parts += [*space, *space.values()]
-        if not is_foreign:
+        if not foreign:
             parts.append(kind)
             parts += self._slots_of(o, kind)
         self._push(*parts)

@@ -25,7 +25,7 @@ from proa.ops.primitive import apply
 from proa.record.key import Pending, graph_of, pending, role_of
 from proa.record.live import CAPTURE, NO_GRAD, Leaf, State, caller, live_handles, thread, use_state
 from proa.record.tape import taped
-from proa.tensor import Tensor
+from proa.tensor import Tensor, off_tape, rebind
 
 
 @final
@@ -63,10 +63,14 @@ class Capture:
         "splits",
         "computed",
         "kept",
+        "pure",
     )
 
-    def __init__(self, name: str, settled: bool = False, splits: Any = None) -> None:
+    def __init__(
+        self, name: str, settled: bool = False, splits: Any = None, pure: bool = False
+    ) -> None:  # fmt: skip
         self.name = name
+        self.pure = pure
         self.splits = splits
         self.computed: dict[Value, tuple[int, int]] = {}  # by a part: its number, which result
         self.kept: list[ref[Any]] = []  # handles on what parts were to compute
@@ -261,15 +265,16 @@ class Cut:
 
 def record(
     name: str, function: Callable[[], Any], numbers: Sequence[Value] = (), settled: bool = False,
-    splits: Any = None,
+    splits: Any = None, pure: bool = False,
 ) -> Recording:  # fmt: skip
     """Runs `function` apart from the thread's queue; handles are as before when it returns.
 
     With `settled` everything from outside must have been computed, or `PendingOutside` is raised.
     With `splits` a test of a tensor computes what is recorded so far, and goes on from there.
+    A `pure` one is traced anew at each call of what it is for, so what it was given may move.
     """
     outer = thread.state
-    capture = Capture(name, settled, splits)
+    capture = Capture(name, settled, splits, pure)
     capture.numbers.update(numbers)
     state = State(outer.mode | CAPTURE, capture, outer)
     try:
@@ -375,33 +380,45 @@ def refuse_lost_hooks(recording: Recording | Cut) -> None:
 
 @final
 class Traced:
-    """A function as a graph: inputs are the arguments, then what it captured from outside."""
+    """A function as a graph: inputs are the arguments, then what it captured from outside; results
+    are what it returned, then what it put into the handles `written`."""
 
-    __slots__ = ("graph", "captured", "structure", "statics")
+    __slots__ = ("graph", "captured", "structure", "statics", "written")
 
     def __init__(
-        self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any]
-    ) -> None:
+        self, graph: Graph, captured: list[Value], structure: Any, statics: list[Any],
+        written: list[tuple[Tensor, bool]],
+    ) -> None:  # fmt: skip
         self.graph = graph
         self.captured = captured
         self.structure = structure
         self.statics = statics
+        self.written = written
+
+    def write(self, outs: Sequence[Any]) -> list[Any]:
+        """The results of the graph without those for handles, which are put there now; what was
+        off the tape when it was assigned is so again."""
+        count = len(outs) - len(self.written)
+        for (handle, is_taped), out in zip(self.written, outs[count:], strict=True):
+            value = out if type(out) is Value else out.value
+            rebind(handle, value if is_taped else off_tape(Tensor(value)).value)
+        return list(outs[:count])
 
 
 def trace(
-    name: str, function: Callable[..., Any], specs: Sequence[Spec],
+    name: str, function: Callable[..., Any], specs: Sequence[Spec], writes: bool = False,
     refuse: Callable[[list[Tensor]], None] | None = None,
 ) -> Traced:  # fmt: skip
-    """The graph of a function of tensors with these specs. It may read nothing and keep nothing.
-    Specs with a gradient say that its result may be differentiated. `refuse` may have better words
-    for what is assigned to tensors from outside."""
+    """The graph of a function of tensors with these specs. It may read nothing, keep nothing, and
+    assign nothing unless `writes`. Specs with a gradient say that its result may be
+    differentiated. `refuse` may have better words for what is assigned to tensors from outside."""
     if thread.state.mode & NO_GRAD:
         specs = [s.plain for s in specs]
     placeholders = [placeholder(s) for s in specs]
-    recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]))
+    recording = record(name, lambda: function(*[Tensor(v) for v in placeholders]), pure=True)
     if recording.capture.printed:
         raise JitError(message(name, "pa.print", "a function without effects"))
-    if recording.writes or recording.fills:
+    if (recording.writes and not writes) or recording.fills:
         if refuse is not None:
             refuse([t for t, _ in recording.writes])
         given = "an assignment to a tensor from outside"
@@ -409,9 +426,11 @@ def trace(
             message(name, given, "a function without effects", "returning the new value")
         )
     results = [t.value for t in recording.result if type(t) is Tensor]
+    results += [v for _, v in recording.writes]
     graph, captured = laid_out(recording, placeholders, results)
     statics = [None if type(leaf) is Tensor else leaf for leaf in recording.result]
-    return Traced(graph, captured, recording.structure.children[0], statics)
+    written = [(handle, v.spec.grad) for handle, v in recording.writes]
+    return Traced(graph, captured, recording.structure.children[0], statics, written)
 
 
 def laid_out(
@@ -452,7 +471,7 @@ def placeholder(of: Spec, leaf: Leaf | None = None) -> Value:
 
 
 def _arranged(recording: Recording, number: dict[Value, int], results: Sequence[Value]) -> Graph:
-    """The recorded graph with its inputs in this order."""
+    """The recorded graph with its inputs and its results in these orders."""
     builder = Builder()
     with use_sink(builder):
         laid = _Laid(builder, recording, number)

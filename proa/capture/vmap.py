@@ -5,29 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
-from typing import Any
+from typing import Any, Final
 
 from proa import tree
-from proa.capture.trace import trace
-from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.capture.trace import Traced, trace
+from proa.errors import ArgumentError, DtypeError, JitError, ShapeError, message
+from proa.graph.graph import Graph, Step
 from proa.graph.spec import spec
 from proa.ops import moves
-from proa.ops.primitive import apply
+from proa.ops.expand import flat
+from proa.ops.movement import zeros
+from proa.ops.primitive import REGISTRY, apply
 from proa.ops.structure import call
 from proa.shapes import as_axis
 from proa.substitution import Opened, substituted
-from proa.tensor import Tensor
+from proa.tensor import Tensor, rebind
 from proa.transforms.vmap import batched_graph
 from proa.tree import Structure
 
+ADVANCE: Final = "random_advance"  # what moves the state of a generator on
+RANDOMNESS: Final = ("error", "different", "same")
 
-def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+
+def vmap(
+    function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, randomness: str = "error"
+) -> Callable[..., Any]:
     """f of one example as a function of many: `vmap(f)(x)[i]` is `f(x[i])`.
 
     `in_axes` is an int for all arguments or a tuple with an int or None (not mapped) for each;
     `out_axes` likewise for the results. Arguments may be trees of tensors, and a module counts as
     the dict of its parameters and buffers by name: then a dict, list or tuple in the place of an
     int gives the axis of each part.
+
+    What draws from a generator (dropout, `pa.rand`) is refused, unless `randomness` says what it
+    shall do: `"different"` numbers for each example, or the `"same"` for all. The generator moves
+    on as in one call; those of `"different"` are another stream than a loop would draw.
 
     >>> import proa as pa
     >>> f = pa.vmap(lambda a, b: (a * b).sum(), in_axes=(0, None))
@@ -36,6 +48,9 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
     """
     if not callable(function):
         raise DtypeError(message("vmap", f"{function!r:.60}", "a function"))
+    if randomness not in RANDOMNESS:
+        given = f"randomness={randomness!r:.60}"
+        raise ArgumentError(message("vmap", given, "one of " + ", ".join(RANDOMNESS)))
 
     @wraps(function)
     def mapped(*args: Any) -> Any:
@@ -48,11 +63,20 @@ def vmap(function: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> C
         leaves, flags = _leaves(opened, axes)
         count = _count(leaves, flags)
         specs = [_one(t, f) for t, f in zip(leaves, flags, strict=True)]
-        traced = trace("vmap", lambda *given: _called(function, opened, given), specs)
-        all_flags = tuple(flags) + (False,) * len(traced.captured)
-        graph = batched_graph(traced.graph, all_flags, count)
-        outs = apply(call, [*leaves, *traced.captured], graph=graph) if graph.outputs else ()
+        one = lambda *given: _called(function, opened, given)  # noqa: E731
+        traced = trace("vmap", one, specs, writes=True)
+        states = _states(traced, randomness)
+        captured, moved = [*traced.captured], [False] * len(traced.captured)
+        if randomness == "different":
+            for i in states:
+                captured[i], moved[i] = _streams(captured[i], count).value, True
+        main = _returned(traced)
+        graph = batched_graph(main, (*flags, *moved), count)
+        outs = apply(call, [*leaves, *captured], graph=graph) if graph.outputs else ()
         outs = outs if isinstance(outs, tuple) else (outs,)
+        for (handle, _), draws in zip(traced.written, states.values(), strict=True):
+            for _ in range(draws):
+                rebind(handle, apply(REGISTRY[ADVANCE], (handle,)).value)
         rest = iter(outs)
         results = [next(rest) if s is None else s for s in traced.statics]
         return _placed(tree.unflatten(traced.structure, results), out_axes)
@@ -135,3 +159,49 @@ def _placed(result: Any, out_axes: Any) -> Any:
             [tree.map(lambda t, a=a: place(t, a), r) for r, a in zip(result, out_axes, strict=True)]
         )
     return tree.map(lambda t: place(t, out_axes), result)
+
+
+# Random numbers.
+
+
+def _states(traced: Traced, randomness: str) -> dict[int, int]:
+    """Where among what was captured the state of each generator is, and how many draws it made.
+    Nothing else may be assigned."""
+    if not traced.written:
+        return {}
+    graph = flat(traced.graph, keeps=lambda e: e.primitive.name == ADVANCE)
+    first = len(graph.inputs) - len(traced.captured)
+    written = graph.outputs[len(graph.outputs) - len(traced.written) :]
+    maker: dict[int, Step] = {}
+    slot = graph.first_step_slot
+    for step in graph.steps:
+        for _ in step.entry.outs:
+            maker[slot], slot = step, slot + 1
+    found = {}
+    for (handle, _), out in zip(traced.written, written, strict=True):
+        draws = 0
+        while out in maker and maker[out].entry.primitive.name == ADVANCE:
+            out, draws = maker[out].slots[0], draws + 1
+        is_state = first <= out < len(graph.inputs)
+        if not is_state or traced.captured[out - first] is not handle.value:
+            given, hint = "an assignment to a tensor from outside", "returning the new value"
+            raise JitError(message("vmap", given, "a function without effects", hint))
+        if randomness == "error":
+            hint = 'randomness="different" (for each example) or "same"'
+            raise JitError(message("vmap", "a draw of random numbers", "none", hint))
+        found[out - first] = draws
+    return found
+
+
+def _returned(traced: Traced) -> Graph:
+    """The graph without what it puts into handles."""
+    graph, count = traced.graph, len(traced.written)
+    if not count:
+        return graph
+    return Graph(graph.inputs, graph.steps, graph.outputs[:-count], graph.constants)
+
+
+def _streams(state: Any, count: int) -> Any:
+    """States of their own for so many examples: their keys are drawn from the state."""
+    keys = apply(REGISTRY["random_bits"], (state,), shape=(count, 2))
+    return apply(REGISTRY["concatenate"], (keys, zeros((count, 2), keys.value.spec)), axis=1)

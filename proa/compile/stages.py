@@ -48,6 +48,7 @@ def lower(
     donated: frozenset[int] = frozenset(),
 ) -> Program:  # fmt: skip
     """All passes in order; each is verified under test and printed when asked for."""
+    _refuse_unknown(config.show, backend)
     for name, stage in stages(numerics):
         graph = stage(graph, backend)
         if config.verify:
@@ -77,6 +78,15 @@ def shown(
     chip: Any = backend
     text: str = chip.shown(name, Program(graph, device, numerics=numerics))
     return text
+
+
+def _refuse_unknown(names: tuple[str, ...], backend: Backend) -> None:
+    """PROA_SHOW asks for passes that a backend must have."""
+    known = passes(backend, "fast")
+    for name in names:
+        if name not in known:
+            given = f"PROA_SHOW={name:.60} on {backend.name}"
+            raise ArgumentError(message("show", given, "one of " + ", ".join(known)))
 
 
 def _refuse_unclaimed(graph: Graph, backend: Backend) -> None:

@@ -88,6 +88,7 @@ class Primitive:
     | transpose | of the linear operands: `(entry, cts, operands, index) -> ct` |
     | saves | what reverse mode needs: names of operands, `y` for the result |
     | retained | kept when the forward pass was read before `backward()` (RULES 1.5) |
+    | push | what holds graphs: `(entry, operands, results, tangents) -> tangents of results` |
     | forward | what holds graphs: `(entry, operands, tangents) -> (results, their tangents)` |
     | reverse | what holds graphs: `(entry, operands, results, cts, wanted) -> cts of operands` |
     | expand | composites only: the definition in other operations |
@@ -106,6 +107,7 @@ class Primitive:
     retained: bool
     expand: Any
     pullback: Any
+    push: Any
     forward: Any
     reverse: Any
     accuracy: Accuracy
@@ -216,7 +218,7 @@ def arity(primitive: Primitive) -> tuple[int, float]:
 _DEFAULTS: Final[dict[str, Any]] = {
     "params": (), "accepts": ANY, "core": False, "meaning": None, "rule": _same, "jvp": None,
     "linear": (), "transpose": None, "saves": "", "retained": False, "expand": None,
-    "pullback": None, "forward": None, "reverse": None, "accuracy": EXACT, "cost": 1,
+    "pullback": None, "push": None, "forward": None, "reverse": None, "accuracy": EXACT, "cost": 1,
     "domain": Domain(-3.0, 3.0), "edges": {}, "samples": (), "errors": (), "doc": "", "batch": None,
     "differentiable": True, "promotes": False, "whole": False,
 }  # fmt: skip

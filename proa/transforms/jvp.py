@@ -24,6 +24,8 @@ def tangents_of(
     primitive = entry.primitive
     if not any(t is not None for t in tangents):
         return [None] * len(results)
+    if primitive.push is not None:
+        return list(primitive.push(entry, operands, results, tangents))
     if primitive.forward is not None:
         return list(primitive.forward(entry, operands, tangents)[1])
     if primitive.jvp is not None:

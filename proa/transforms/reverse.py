@@ -62,7 +62,7 @@ def _cotangents(entry: Entry, operands: Any, results: Any, cts: Any, wanted: Any
     if primitive.reverse is not None:
         return list(primitive.reverse(entry, operands, results, cts, wanted))
     graph = expansion(entry)
-    if graph is not None and primitive.jvp is None:
+    if graph is not None and primitive.jvp is None and primitive.push is None:
         return reverse(graph, operands, cts, wanted, results)
     return _transposed(entry, operands, results, cts, wanted)
 

@@ -15,6 +15,7 @@ from proa.backends.xla import control, elementwise, structure
 from proa.compile.backend import API, Device, Donation, lost
 from proa.compile.memory import free_bytes
 from proa.compile.program import Program
+from proa.config import config
 from proa.errors import ExecutionError, OutOfMemory, message
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Step
@@ -119,9 +120,8 @@ class XlaExecutable:
     Constants of 0 axes are literals of the program, larger ones are arguments. Inputs in
     `overwrites` are given away at each run: those that are not donated then are copied before."""
 
-    __slots__ = (
-        "program", "constants", "origins", "largest", "traces", "run", "peak_bytes", "overwrites",
-    )  # fmt: skip
+    __slots__ = ("program", "constants", "origins", "largest", "traces", "run", "lowered",
+                 "peak_bytes", "overwrites")  # fmt: skip
 
     def __init__(self, program: Program, chip: Any) -> None:
         graph = program.graph
@@ -142,7 +142,8 @@ class XlaExecutable:
         try:
             with jax.enable_x64(True):
                 shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.numpy) for s in specs]  # type: ignore[no-untyped-call]
-                self.run = jitted.lower(*shapes).compile()
+                self.lowered = jitted.lower(*shapes)
+                self.run = self.lowered.compile()
         except jax.errors.JaxRuntimeError as error:
             fail(self.largest, error)
         found = self.run.memory_analysis()
@@ -185,6 +186,11 @@ class XlaExecutable:
             raise
         return [XlaBuffer(a, s, device, by) for a, (s, by) in zip(found, self.origins, strict=True)]
 
+    def shown(self, name: str) -> str:
+        """What one of the passes gave, as text."""
+        text = (self.lowered if name == "stablehlo" else self.run).as_text()
+        return text or ""
+
     @property
     def report(self) -> dict[str, Any]:
         return {"operations": len(self.program.graph.steps), "peak_bytes": self.peak_bytes}
@@ -208,6 +214,7 @@ class XlaBackend:
     donates = True
     api = API
     eager_compile = True
+    passes = ("stablehlo", "hlo")  # what jax hands to XLA, and what XLA made of it
 
     def devices(self) -> list[Device]:
         return [
@@ -219,7 +226,15 @@ class XlaBackend:
         return entry.primitive.name in EMITTERS
 
     def compile(self, program: Program) -> XlaExecutable:
-        return XlaExecutable(program, jax.devices()[program.device.index])
+        made = XlaExecutable(program, jax.devices()[program.device.index])
+        for name in self.passes:
+            if name in config.show:
+                print(f"# {name}\n{made.shown(name)}")
+        return made
+
+    def shown(self, name: str, program: Program) -> str:
+        """What one of the passes gives for a program, as text."""
+        return XlaExecutable(program, jax.devices()[program.device.index]).shown(name)
 
     def put(self, array: Any, spec: Spec, device: Device) -> XlaBuffer:
         return XlaBuffer(put(array, spec, jax.devices()[device.index]), spec, device)
