@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import proa as pa
+from proa.capture.convert import converted
 from proa.errors import JitError
 from tests.helpers_conversion import ERROR, TABLE, Row
 from tests.test_forty import arguments, same

@@ -52,7 +52,8 @@ def _parsed(function: FunctionType) -> ast.Module:
     code = function.__code__
     file = code.co_filename
     linecache.checkcache(file)
-    lines = tuple(linecache.getlines(file, function.__globals__))
+    written = [] if file == "<string>" else linecache.getlines(file, function.__globals__)
+    lines = tuple(written)  # "<string>" is everybody's: whatever lies there is another's
     known = _FILES.get(file)
     if known is None or known[0] != lines:
         known = _FILES[file] = (lines, _tree(lines))
