@@ -58,7 +58,7 @@ def _parsed(function: FunctionType) -> ast.Module:
     if known is None or known[0] != lines:
         known = _FILES[file] = (lines, _tree(lines))
     if known[1] is None:
-        block = _block(lines, code.co_firstlineno)
+        block = _block(lines, code.co_firstlineno) if lines else None
         if block is not None:
             return block
         given = f"`{code.co_name}` without source ({place(code)})"
