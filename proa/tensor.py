@@ -426,8 +426,11 @@ def assign(tensor: Tensor, new: Any, op_name: str = "assign") -> Tensor:
             message(op_name, given, "a tensor that is no leaf", "with pa.no_grad(): ...")
         )
     if tensor.leaf is READ_ONLY:
-        given = "a detached tensor, whose change the tensor that it was taken from would not see"
-        hint = "with pa.no_grad(): x[...] = ..., or d = d + ..."
+        given = (
+            "a tensor that is another's value (of `detach()`, or of a branch that leaves a name as "
+            "it was), whose change that one would not see"
+        )
+        hint = "with pa.no_grad(): x[...] = ... of that one, or d = d + ..."
         raise ArgumentError(message(op_name, given, "a tensor of its own", hint))
     old, fresh = tensor.value.spec, new.value.spec
     if fresh.shape != old.shape:

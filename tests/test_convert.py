@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import proa as pa
+from proa.capture.convert import converted
 from proa.errors import JitError
 from tests.helpers_conversion import ERROR, TABLE, Row
 from tests.test_forty import arguments, same
@@ -68,3 +69,58 @@ def test_the_chapter_has_the_table() -> None:
     assert len(
         [x for x in lines if x.split(" | ")[1].startswith(("graph", "Python", "error"))]
     ) == len(TABLE)
+
+
+def test_a_lambda_is_found_among_others() -> None:
+    rows = [lambda x: x if x > 0 else -x, lambda x: x * 2 if x > 0 else -x * 3]
+    for f in rows:
+        jitted = pa.jit(f, convert=True)
+        for given in (1.0, -2.0):
+            for _ in range(4):
+                same(jitted(pa.asarray(given)), f(pa.asarray(given)))
+
+
+def test_without_source_it_says_so() -> None:
+    space: dict[str, Any] = {}
+    exec("def f(x):\n    return x if x > 0 else -x", space)  # noqa: S102
+    with pytest.raises(JitError, match=r"`f` without source .* try a file or a notebook's cell"):
+        pa.jit(space["f"], convert=True)
+
+
+def test_cells_are_the_real_ones() -> None:
+    scale = 2.0
+
+    def f(x: Any) -> Any:
+        return x * scale if x > 0 else x
+
+    jitted = pa.jit(f, convert=True)
+    assert [jitted(pa.asarray(1.0)).item() for _ in range(4)] == [2.0] * 4
+    scale = 5.0
+    assert [jitted(pa.asarray(1.0)).item() for _ in range(4)] == [5.0] * 4
+
+
+def test_a_change_in_place_that_another_name_would_miss_is_refused() -> None:
+    def f(x: Any) -> Any:
+        y = z = x * 1
+        if x > 0:
+            y = y * 2
+        y += 1
+        return y, z
+
+    jitted = pa.jit(f, convert=True)
+    with pytest.raises(pa.errors.ArgumentError, match="would not see"):
+        for _ in range(2):
+            jitted(pa.asarray(1.0))
+
+
+def test_vmap_of_a_converted_function() -> None:
+    f = converted(lambda x: x if x > 0 else -2 * x)
+    assert pa.vmap(f)(pa.asarray([1.0, -1.0])).tolist() == [1.0, 2.0]
+
+
+def test_numbers_that_meet_numbers_stay_numbers() -> None:
+    jitted = pa.jit(lambda x, s: (x * (s + 1.0), x * (s / 3)))
+    for i in range(5):
+        a, b = jitted(pa.asarray([1.0, 2.0]), i)
+        same([a, b], [pa.asarray([1.0, 2.0]) * (i + 1.0), pa.asarray([1.0, 2.0]) * (i / 3)])
+        assert a.dtype is b.dtype is pa.float32

@@ -149,7 +149,7 @@ class Jitted:
                 return path.plan.replay(given)
             self.python_calls += 1
             try:
-                return self.function(*given.args, **given.kwargs)
+                return self.body(*given.args, **given.kwargs)
             finally:
                 self._follow(key, given, case)
         return self._run(case, given)
@@ -344,7 +344,7 @@ class Jitted:
         outside what was recorded (the body then raises what it raises without `jit`), or its
         result may be differentiated and a part of it is off the tape."""
         self.python_calls += 1
-        return self.function(*given.args, **given.kwargs)
+        return self.body(*given.args, **given.kwargs)
 
     def _record(self, case: Case, given: Arguments) -> Path | None:
         compute([t.value for t in given.leaves if type(t) is Tensor])

@@ -164,7 +164,7 @@ class _Recorder:
             results.append(form_of("export", "the result", found, leaves))
             return leaves
 
-        traced = trace("export", run, graded, self._refuse)
+        traced = trace("export", run, graded, refuse=self._refuse)
         weights = self._weights(traced)
         once = _Once(stable(_pruned(_laid(traced, len(specs), weights))), results[-1], weights)
         self._compare(once, sizes)

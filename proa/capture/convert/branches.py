@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+from weakref import ref
 
+from proa import tree
 from proa.capture.convert import forms
 from proa.capture.convert.forms import Fixed, Form
 from proa.capture.convert.state import (
@@ -15,6 +17,7 @@ from proa.capture.convert.state import (
     Region,
     leave_unbound,
     run_apart,
+    stack,
 )
 from proa.capture.trace import laid_out
 from proa.dtypes import bool_, int32
@@ -29,7 +32,7 @@ from proa.ops.functions import cast
 from proa.ops.movement import reshape
 from proa.ops.primitive import apply
 from proa.record.live import caller
-from proa.tensor import Tensor, handle, off_tape, rebind
+from proa.tensor import READ_ONLY, Tensor, handle, off_tape, rebind
 from proa.transforms.control import rewired
 
 
@@ -58,9 +61,12 @@ def condition(test: Any) -> Any:
 def branched(
     test: Any, sides: Sequence[Callable[[], Any]], places: Sequence[Place],
     functions: Sequence[Any], what: str, gone: Sequence[bool] = (False, False),
-) -> None:  # fmt: skip
+    peeled: bool = False,
+) -> list[tuple[Place, list[ref[Tensor]]]]:  # fmt: skip
     """Runs `sides[0]` if the test is true, else `sides[1]`, decided where it is computed. A side
-    that is `gone` leaves the function: what it does not define is never read."""
+    that is `gone` leaves the function: what it does not define is never read. `peeled`: it is the
+    first round of a loop, in whose other rounds what it leaves may be changed in place; it returns
+    what `refuse_lost_changes` of the places is to be asked after the loop."""
     line = line_of(caller(2))
     goes = condition(test)
     outcomes = [run_apart(Region(places, functions, what), places, side, tuple) for side in sides]
@@ -68,13 +74,40 @@ def branched(
     slots = [s for key in outcomes[0].ends if (s := _slot(key, outcomes, gone, line)) is not None]
     written = _written(outcomes)
     if not slots and not written:
-        return
+        return []
     outs: list[Any] = []
     if written or any(s.specs for s in slots):
         outs = apply_branch(goes, [_graph(o, slots, written) for o in outcomes])
-    put(slots, outs)
+    olds = [_olds(s, outcomes) for s in slots]
+    made = put(slots, outs)
     for tensor, value in zip(written, outs[len(outs) - len(written) :], strict=True):
         rebind(tensor, value.value)
+    del outcomes, written
+    if peeled:
+        return [(s.place, [t for r in row for t in r]) for s, row in zip(slots, olds, strict=True)]
+    refuse_lost_changes(made, [t for row in olds for t in row])
+    return []
+
+
+def _olds(slot: Slot, outcomes: Sequence[Outcome]) -> list[list[ref[Tensor]]]:
+    """For each result of a slot: the tensors of before that it is, on one side."""
+    rows: list[list[ref[Tensor]]] = [[] for _ in slot.targets]
+    for o in outcomes:
+        leaves = tree.flatten(o.ends[slot.place.key()][1])[0]
+        for row, t in zip(rows, leaves, strict=False):
+            if type(t) is Tensor and o.is_old(t):
+                row.append(ref(t))
+    return [r for r, target in zip(rows, slot.targets, strict=True) if isinstance(target, Spec)]
+
+
+def refuse_lost_changes(made: Sequence[Tensor], olds: Sequence[Sequence[ref[Tensor]]]) -> None:
+    """A result that may be a tensor of before, which somebody holds still, is not changed in
+    place: without conversion that one would change with it, sometimes."""
+    if stack.regions:
+        return  # what a region will put back is held by it
+    for tensor, row in zip(made, olds, strict=True):
+        if any(r() is not None for r in row):
+            tensor.leaf = READ_ONLY
 
 
 def _same_places(outcomes: Sequence[Outcome]) -> None:
@@ -205,14 +238,14 @@ def apply_branch(goes: Any, rows: Sequence[tuple[Graph, list[Value]]]) -> list[A
     return list(outs) if isinstance(outs, tuple) else [outs]
 
 
-def put(slots: Sequence[Slot], outs: Sequence[Any]) -> None:
-    """Results into their places."""
-    rest = iter(outs)
+def put(slots: Sequence[Slot], outs: Sequence[Any]) -> list[Tensor]:
+    """Results into their places; returns those that are tensors."""
+    found = [_as_tensor(o) for o in outs[: sum(len(s.specs) for s in slots)]]
+    rest = iter(found)
     for slot in slots:
-        leaves = [
-            _as_tensor(next(rest)) if isinstance(t, Spec) else _fixed(t.what) for t in slot.targets
-        ]
+        leaves = [next(rest) if isinstance(t, Spec) else _fixed(t.what) for t in slot.targets]
         slot.place.set(forms.filled(slot.structure, leaves))
+    return found
 
 
 def _fixed(what: Any) -> Any:

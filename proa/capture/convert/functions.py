@@ -86,7 +86,7 @@ def _kind(function: FunctionType) -> str:
 
 def of(function: Any) -> Any:
     """What is called in the place of a function."""
-    if not thread.state.mode & CAPTURE:
+    if not thread.state.mode & (CAPTURE | CONVERT):
         return function
     kind = type(function)
     if kind is FunctionType:
@@ -152,9 +152,8 @@ def _is_foreign(function: FunctionType) -> bool:
     if inside_library(file):
         return True
     module = function.__module__
-    if isinstance(module, str) and module.startswith("proa.examples"):
-        return False
-    return "site-packages" in file or (module != "__main__" and is_foreign(module))
+    own = module == "__main__" or (isinstance(module, str) and module.partition(".")[0] == "proa")
+    return "site-packages" in file or (not own and is_foreign(module))
 
 
 def _function(function: FunctionType) -> FunctionType:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, final
+from weakref import ref
 
+from proa import tree
 from proa.capture.control import kept
 from proa.capture.convert import forms
 from proa.capture.convert.branches import (
@@ -19,6 +21,7 @@ from proa.capture.convert.branches import (
     condition,
     joined_inputs,
     put,
+    refuse_lost_changes,
 )
 from proa.capture.convert.forms import Fixed
 from proa.capture.convert.state import (
@@ -404,10 +407,21 @@ def _many(outs: Any) -> list[Any]:
 
 def _finish(settled: _Settled, outs: Sequence[Any], what: str, line: str) -> None:
     carry = settled.carry
-    put(list(carry.slots.values()), outs)
+    slots = list(carry.slots.values())
+    olds = [row for slot in slots for row in _olds(slot, carry.first[slot.place.key()])]
+    made = put(slots, outs)
     values = outs[len(outs) - len(carry.written) :] if carry.written else []
     for tensor, out in zip(carry.written, values, strict=True):
         rebind(tensor, out.value)
+    carry.first.clear()
+    refuse_lost_changes(made, olds)
     for place in settled.unbound:
         reason = f"{place.words()}, which only a round of {what} at {line} defines"
         leave_unbound(place, reason)
+
+
+def _olds(slot: Slot, first: Any) -> list[list[ref[Tensor]]]:
+    """For each result of a slot, the tensor that it is where no round runs."""
+    rows = zip(tree.flatten(first)[0], slot.targets, strict=False)
+    found = [[ref(t)] if type(t) is Tensor else [] for t, of in rows if isinstance(of, Spec)]
+    return found or [[] for _ in slot.specs]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import proa.capture.convert.builtin as _builtin  # builtins that take recorded tensors
 from proa.capture.convert import functions, state
-from proa.capture.convert.branches import branched, condition
+from proa.capture.convert.branches import branched, condition, refuse_lost_changes
 from proa.capture.convert.builtin import TensorRange, weak_number
 from proa.capture.convert.functions import of
 from proa.capture.convert.loops import Peel, looped, scanned
@@ -23,7 +23,7 @@ from proa.capture.convert.tensors import recorded
 from proa.errors import JitError, message
 from proa.graph.node import line_of
 from proa.ops.functions import not_ as logical_not
-from proa.record.live import caller
+from proa.record.live import CAPTURE, caller, thread
 from proa.tensor import Tensor
 
 __all__ = ["of"]
@@ -70,10 +70,16 @@ def _loop(
     line = line_of(caller(1))
     try:
         looped(test, body, places, functions_, what, most, line=line)
+        return
     except Peel:
-        branched(test(), [body, _nothing], places, functions_, what)
-        rest = None if most is None else most - 1
-        looped(test, body, places, functions_, what, rest, again=True, line=line)
+        pass  # and what the exception holds is let go
+    rows = branched(test(), [body, _nothing], places, functions_, what, peeled=True)
+    rest = None if most is None else most - 1
+    looped(test, body, places, functions_, what, rest, again=True, line=line)
+    for place, olds in rows:
+        found = place.get()
+        if type(found) is Tensor:
+            refuse_lost_changes([found], [olds])
 
 
 def for_(rows: Any, body: Any, keep: Any, names: Sequence[str]) -> None:
@@ -94,12 +100,13 @@ def _rows(rows: Any, body: Any, keep: Any, names: Sequence[str]) -> None:
     what = "a `for` over rows"
     try:
         scanned(keep, body, rows, places, given, what)
+        return
     except Peel:
-        body(rows[0])
-        if keep is not None and not recorded(keep()) and not keep():
-            return
-        if rows.shape[0] > 1:
-            scanned(keep, body, rows[1:], places, given, what, again=True)
+        pass
+    body(rows[0])
+    goes = True if keep is None else keep()
+    if rows.shape[0] > 1 and (recorded(goes) or goes):
+        scanned(keep, body, rows[1:], places, given, what, again=True)
 
 
 def _each(items: Any, rows: Any, body: Any, keep: Any, names: Sequence[str]) -> None:
@@ -293,13 +300,16 @@ def raised(error: Any) -> Any:
 def explained(error: NameError) -> Exception:
     """A name that only one branch defines has an error that says so."""
     named = re.search(r"'(\w+)'", str(error))
-    reason = stack.reasons.get(named.group(1)) if named else None
-    if reason is None:
-        return error
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
-    line = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else "?"
+    if named is None or trace is None or not thread.state.mode & CAPTURE:
+        return error
+    file = trace.tb_frame.f_code.co_filename
+    reason = stack.reasons.get((file, named.group(1)))
+    if reason is None:
+        return error
+    line = f"{file}:{trace.tb_lineno}"
     hint = "a value before it"
     return JitError(
         message("convert", f"the reading at {line} of {reason}", "a value on both sides", hint)

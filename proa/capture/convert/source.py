@@ -7,7 +7,10 @@ name; a lambda, of which a line may hold many, by the columns that its instructi
 from __future__ import annotations
 
 import ast
+import inspect
 import linecache
+import textwrap
+import tokenize
 from collections.abc import Iterator
 from types import CodeType, FunctionType
 from typing import Any, Final, final
@@ -49,11 +52,15 @@ def _parsed(function: FunctionType) -> ast.Module:
     code = function.__code__
     file = code.co_filename
     linecache.checkcache(file)
-    lines = tuple(linecache.getlines(file, function.__globals__))
+    written = [] if file == "<string>" else linecache.getlines(file, function.__globals__)
+    lines = tuple(written)  # "<string>" is everybody's: whatever lies there is another's
     known = _FILES.get(file)
     if known is None or known[0] != lines:
         known = _FILES[file] = (lines, _tree(lines))
     if known[1] is None:
+        block = _block(lines, code.co_firstlineno) if lines else None
+        if block is not None:
+            return block
         given = f"`{code.co_name}` without source ({place(code)})"
         hint = "a file or a notebook's cell, or pa.cond and pa.while_loop, which need none"
         raise Unreadable(
@@ -66,6 +73,16 @@ def _tree(lines: tuple[str, ...]) -> ast.Module | None:
     try:
         return ast.parse("".join(lines)) if lines else None
     except SyntaxError:  # a notebook's magic, a template
+        return None
+
+
+def _block(lines: tuple[str, ...], first: int) -> ast.Module | None:
+    """The definition that begins on a line, where the rest of the file is not Python: a page of
+    documentation, a cell with magic."""
+    try:
+        block = inspect.getblock(lines[first - 1 :])
+        return ast.increment_lineno(ast.parse(textwrap.dedent("".join(block))), first - 1)
+    except (SyntaxError, IndexError, tokenize.TokenError):
         return None
 
 

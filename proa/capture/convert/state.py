@@ -289,7 +289,7 @@ class _Stack(threading.local):
 
     def __init__(self) -> None:
         self.regions: list[Region] = []
-        self.reasons: dict[str, str] = {}
+        self.reasons: dict[tuple[str, str], str] = {}  # by file and name
 
 
 stack: Final = _Stack()
@@ -308,8 +308,9 @@ def note_container(owner: Any) -> None:
 def leave_unbound(place: Place, reason: str) -> None:
     """A name that only one branch defines: reading it is an error that gives the reason."""
     place.set(UNBOUND)
-    if isinstance(place, Cell):
-        stack.reasons[place.name] = reason
+    where = caller(1)
+    if isinstance(place, Cell) and where is not None:
+        stack.reasons[where[0].co_filename, place.name] = reason
 
 
 @final
@@ -323,6 +324,15 @@ class Outcome:
         self.befores: dict[Any, Any] = {}
         self.values: dict[int, tuple[Tensor, Value]] = {}
         self.writes: list[tuple[Tensor, Value]] = []
+
+    def is_old(self, tensor: Tensor) -> bool:
+        """Whether a tensor at the end was there before the run."""
+        if id(tensor) not in self.values or any(t is tensor for t, _ in self.writes):
+            return True
+        capture, value = self.recording.capture, self.values[id(tensor)][1]
+        return value not in capture.inside and (
+            value.buffer is not None or capture.is_outside(value)
+        )
 
 
 def run_apart(
@@ -374,7 +384,7 @@ def _explain_raise(error: Exception, region: Region) -> None:
 
 
 def _refuse_effects(outcome: Outcome, region: Region) -> None:
-    if outcome.recording.fills:
+    if any(before is not after for _, before, after in outcome.recording.fills):
         given = f"a gradient that is filled or emptied in {region.what} at {region.line}"
         hint = "pa.grad inside, or backward() outside"
         raise JitError(message("convert", given, "a branch without .grad", hint))
