@@ -229,7 +229,7 @@ class Case:
                 found.append((tests, step))
                 continue
             assert type(step) is Fork
-            for outcome, after in step.after.items():
+            for outcome, after in reversed(step.after.items()):
                 stack += [([*tests, (step.part, outcome)], s) for s in reversed(after)]
         return found
 
