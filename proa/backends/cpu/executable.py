@@ -59,7 +59,7 @@ class CpuExecutable:
 
     __slots__ = ("program", "nests", "buffer", "constants", "peak_bytes", "specs", "quiet", "frees",
                  "outputs", "report_", "plan", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "reused",
+                 "template", "inputs", "numbers", "reused", "alike", "is_alone",
                  "overwrites", "copies", "inner")  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
@@ -80,6 +80,8 @@ class CpuExecutable:
                                  *nests.copies.values()])  # fmt: skip
         self.outputs = [(self.plan.bases[m], of) for m, of in owners]
         host = set(hosts)
+        self.alike = all(m in whole and m not in host and self._made_as(m) == of.shape
+                         for m, of in owners)  # fmt: skip
         self.made = [
             (self.plan.bases[s], o.shape, o.dtype.numpy, o.nbytes)
             for s, of in whole.items() if s not in host
@@ -90,13 +92,14 @@ class CpuExecutable:
         self.actions = self._grouped()
         # What runs in several parts could be interrupted when some inputs are overwritten.
         reused = self.plan.reused if len(self.actions) == 1 else {}
-        if sum(nests.bytes_of(m) for m in reused) < LARGE:  # to look would cost more than memory
+        if max(map(nests.bytes_of, reused), default=0) < LARGE:  # to look would cost more
             reused = {}
         rows = {self.plan.bases[m]: [s for s in sources if s < self.inputs]
                 for m, sources in reused.items()}  # fmt: skip
         self.reused = {base: sources for base, sources in rows.items() if sources}
         self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
         self.quiet = any(type(a) is Host for a in nests.actions)
+        self.is_alone = all(type(a) is Call for a in nests.actions)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
                             for f in self.plan.frees])  # fmt: skip
@@ -113,6 +116,10 @@ class CpuExecutable:
         return dict(self.report_)
 
     # Preparing.
+
+    def _made_as(self, memory: int) -> tuple[int, ...]:
+        """The shape of the array on the memory of a result."""
+        return self.specs[memory].shape if memory < len(self.specs) else ()
 
     def _lay(self) -> None:
         """The table of calls: for each its kernel, tiles, and words."""
@@ -285,7 +292,7 @@ class CpuExecutable:
             self._admit(given.values())
             if total:
                 piece = Arena(total)
-                raw = piece.array
+                raw = piece if self.is_alone else piece.array
                 bases[0], scratch = piece.address, piece.address + size
             for base, shape, dtype, nbytes in self.made:
                 if base not in given:
@@ -310,6 +317,9 @@ class CpuExecutable:
             next(iter(given.values())).donated.late = error
         if given:
             return found
+        if self.alike:
+            kind = self.buffer
+            return [kind(arrays[base], of, bases[base]) for base, of in self.outputs]
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
     def _give(
