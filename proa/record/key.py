@@ -51,18 +51,15 @@ def pending(values: Sequence[Value], start: int = -1) -> Pending:
     first: dict[Node, int] = {}
     leaf: dict[Value, int] = {}
     flat: list[Any] = []
-    append, known = flat.append, leaf.get
+    append = flat.append
     slot = 0
     for n in nodes:
         append(n.entry)
         for v in n.inputs:
-            if v.buffer is None and (made := v.node) is not None and made.serial >= start:
-                append(first[made] + v.index)
-            elif (number := known(v)) is not None:
-                append(number)
+            if v.buffer is None and v.node is not None and v.node.serial >= start:
+                append(first[v.node] + v.index)
             else:
-                number = leaf[v] = ~len(leaf)
-                append(number)
+                append(leaf.setdefault(v, ~len(leaf)))
         first[n] = slot
         slot += len(n.entry.outs)
     append(None)
