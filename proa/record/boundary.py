@@ -154,10 +154,13 @@ def with_residuals(values: list[Value]) -> tuple[list[Value], list[Value], bool]
 def _devices(buffers: Sequence[Any]) -> list[Device]:
     """The devices of buffers; numbers are at home on each."""
     found: list[Device] = []
+    last: Device | None = None
     for b in buffers:
         device = getattr(b, "device", None)
-        if device is not None and device not in found:
-            found.append(device)
+        if device is not last and device is not None:
+            last = device
+            if device not in found:
+                found.append(device)
     return found
 
 

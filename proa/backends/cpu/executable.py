@@ -88,10 +88,12 @@ class CpuExecutable:
 
     What is prepared once stands for all sizes; what `Laid` holds is laid for some (`moved`)."""
 
-    __slots__ = ("program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
-                 "outputs", "report_", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "reused", "arena", "laid", "tiles", "written", "spans",
-                 "overwrites", "copies", "inner", "sized")  # fmt: skip
+    __slots__ = (
+        "program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
+        "outputs", "report_", "actions", "made", "table", "words", "scratch", "template", "inputs",
+        "numbers", "reused", "arena", "laid", "tiles", "written", "spans", "overwrites", "copies",
+        "inner", "sized", "alike", "is_alone",
+    )  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
@@ -114,6 +116,7 @@ class CpuExecutable:
         self.kinds = nests.actions
         self.outputs = [(bases[m], of) for m, of in owners]
         self.quiet = any(type(a) is Host for a in nests.actions)
+        self.is_alone = all(type(a) is Call for a in nests.actions)
         keep = {base for base, _ in self.outputs}
         self.frees = tuple([tuple([b for b in f if b > given and b not in keep])
                             for f in planned.frees])  # fmt: skip
@@ -221,15 +224,17 @@ class CpuExecutable:
             rows[:, 2] += laid.row.buffer_info()[0] - self.table[2]
         self.arena, self.scratch, self.peak_bytes = laid.arena, laid.scratch, laid.peak
         self.made, self.copies = laid.made, laid.copies
+        shapes = {base: shape for base, shape, *_ in laid.made}
+        self.alike = all(shapes.get(base) == of.shape for base, of in self.outputs)
         for i, constant in enumerate(self.constants, 1 + self.inputs):
             self.template[i] = address_of(constant)
         self.actions = self._grouped()
         # What runs in several parts could be interrupted when some inputs are overwritten.
         reused = laid.reused if len(self.actions) == 1 else []
-        if sum(n for _, _, n in reused) < LARGE:  # to look would cost more than memory
+        if max([n for _, _, n in reused], default=0) < LARGE:  # to look would cost more
             reused = []
-        rows_ = [(base, [s for s in sources if s < self.inputs]) for base, sources, _ in reused]
-        self.reused = {base: sources for base, sources in rows_ if sources}
+        found = [(base, [s for s in sources if s < self.inputs]) for base, sources, _ in reused]
+        self.reused = {base: sources for base, sources in found if sources}
         self.overwrites = frozenset([s for sources in self.reused.values() for s in sources])
 
     def _grouped(self, is_single: bool = False) -> Actions:
@@ -374,7 +379,7 @@ class CpuExecutable:
             self._admit(given.values())
             if total:
                 piece = Arena(total)
-                raw = piece.array
+                raw = piece if self.is_alone else piece.array
                 bases[0], scratch = piece.address, piece.address + size
             for base, shape, dtype, nbytes in self.made:
                 if base not in given:
@@ -399,6 +404,9 @@ class CpuExecutable:
             next(iter(given.values())).donated.late = error
         if given:
             return found
+        if self.alike:
+            kind = self.buffer
+            return [kind(arrays[base], of, bases[base]) for base, of in self.outputs]
         return [self._stored(arrays[base], bases[base], of) for base, of in self.outputs]
 
     def _give(

@@ -189,7 +189,7 @@ os.register_at_fork(after_in_child=_after_fork)
 class Piece:
     """Memory that goes back to the pool with the last array on it."""
 
-    __slots__ = ("address", "size", "__array_interface__")
+    __slots__ = ("address", "size", "shape", "typestr")
 
     def __init__(
         self, nbytes: int, shape: tuple[int, ...] | None = None, typestr: str = "|u1"
@@ -197,12 +197,13 @@ class Piece:
         size = rounded(nbytes)
         self.address = pool.take(size)
         self.size = size
-        self.__array_interface__ = {
-            "shape": (nbytes,) if shape is None else shape,
-            "typestr": typestr,
-            "data": (self.address, False),
-            "version": 3,
-        }
+        self.shape = (nbytes,) if shape is None else shape
+        self.typestr = typestr
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        data = self.address, False
+        return {"shape": self.shape, "typestr": self.typestr, "data": data, "version": 3}
 
     def __del__(self) -> None:
         if hasattr(self, "size"):
@@ -225,14 +226,17 @@ def allocate(shape: tuple[int, ...], dtype: Any, nbytes: int) -> tuple[Any, int]
 
 @final
 class Arena:
-    """Memory of one run; it goes back to the pool with the last array on it."""
+    """Memory of one run; it goes back to the pool with the last array on it. Kernels need none."""
 
-    __slots__ = ("address", "array")
+    __slots__ = ("address", "piece")
 
     def __init__(self, nbytes: int) -> None:
-        piece = Piece(nbytes)
-        self.address = piece.address
-        self.array = np.asarray(piece)
+        self.piece = Piece(nbytes)
+        self.address = self.piece.address
+
+    @property
+    def array(self) -> Any:
+        return np.asarray(self.piece)
 
 
 def address_of(array: Any) -> int:
