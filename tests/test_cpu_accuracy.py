@@ -34,8 +34,10 @@ CPU = backend("cpu")
 DEVICE = CPU.devices()[0]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "numerics.md"
-ONE = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rsqrt")
-NAMES = (*ONE, "pow")
+ONE = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rsqrt", "asin", "acos",
+       "atan", "sinh", "cosh", "asinh", "acosh", "atanh")  # fmt: skip
+TWO = ("pow", "atan2")
+NAMES = (*ONE, *TWO)
 BOUND = 2.0  # units
 HAS_LONG = np.finfo(np.longdouble).nmant >= 63
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -148,6 +150,10 @@ def points(name: str, dtype: Any, n: int, seed: int = 0) -> tuple[Any, ...]:
         rng.uniform(-800, 800, quarter).astype(kind), rng.uniform(-4, 4, quarter).astype(kind),
         spread.astype(kind), edges(kind),
     ])  # fmt: skip
+    if name == "atan2":
+        with np.errstate(all="ignore"):
+            near = x * rng.normal(size=x.size).astype(kind)
+        return x, np.where(rng.random(x.size) < 0.5, near, rng.permutation(x))
     if name != "pow":
         return (x,)
     with np.errstate(all="ignore"):
@@ -204,8 +210,14 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
     if name == "log1p":
         found = np.maximum(found, -0.999999999999)
     found = found[np.isfinite(found) & (found != 0)]
-    if name == "exp" or name == "expm1":
+    if name in ("exp", "expm1", "sinh", "cosh"):
         found = found[np.abs(found) < 800]
+    if name in ("asin", "acos", "atanh"):
+        found = found[np.abs(found) < 1]
+    if name == "acosh":
+        found = np.abs(found)[np.abs(found) > 1]
+    if name == "atan2":
+        return found, rng.permutation(found)
     if name != "pow":
         return (found,)
     found = found[found != 1.0]
@@ -340,7 +352,7 @@ def digest() -> str:
         y = on_cpu("cast", x, dtype=dtype, weak=False)
         found.update(np.where(np.isnan(y), y.dtype.type(0), y).tobytes())
     for kind in (F32, F64):
-        for name in (*ONE, "pow", "rem"):
+        for name in (*ONE, *TWO, "rem"):
             x = points("pow" if name in ("pow", "rem") else name, kind, 1_000_000)
             y = on_cpu(name, *x)
             found.update(np.where(np.isnan(y), kind.type(0), y).tobytes())
@@ -427,7 +439,7 @@ def test_random_bits() -> None:
 
 
 def every_float32(name: str) -> Worst:
-    if name == "pow":
+    if name in TWO:
         rows = (points(name, F32, 1 << 16, seed) for seed in range(1600))
     else:
         chunk = 1 << 16  # stays in a cache

@@ -46,7 +46,7 @@ def scaled(y: Vector, n: Vector) -> Vector:
     return y * power_of_two(half) * power_of_two(n - half)
 
 
-def _reduced(x: Vector) -> tuple[Vector, Vector]:
+def exp_parts(x: Vector) -> tuple[Vector, Vector]:
     """(the bits of n, r) with x = n log 2 + r, |r| <= log 2 / 2."""
     shifted = fma(x, LOG2E, ROUND)
     n = shifted - ROUND
@@ -54,19 +54,19 @@ def _reduced(x: Vector) -> tuple[Vector, Vector]:
 
 
 def exp(x: Vector) -> Vector:
-    n, r = _reduced(at_least(at_most(x, 710.0), -746.0))
+    n, r = exp_parts(at_least(at_most(x, 710.0), -746.0))
     return scaled(fma(r * r, horner(r, EXP), r) + 1.0, n)
 
 
 def _exp_inside(x: Vector) -> Vector:
     """exp where the result is a normal number."""
-    n, r = _reduced(x)
+    n, r = exp_parts(x)
     return (fma(r * r, horner(r, EXP), r) + 1.0) * power_of_two(n)
 
 
 def expm1(x: Vector) -> Vector:
     """2^n (e^r - 1) + (2^n - 1)."""
-    n, r = _reduced(at_least(at_most(x, 710.0), -40.0))
+    n, r = exp_parts(at_least(at_most(x, 710.0), -40.0))
     y = fma(r * r, horner(r, EXP), r)
     half = power_of_two(n - 1)
     found = fma(y, half, half - 0.5)
