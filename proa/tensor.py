@@ -262,6 +262,12 @@ class Tensor(Attached):
             return self.astype(where)
         return moved(self, as_device(where))
 
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """The value on another device."""
+        if stream is not None:
+            raise ArgumentError(message("to_device", f"stream {stream!r:.60}", "no stream: None"))
+        return moved(self, as_device(device))
+
     def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
         """The value in another dtype."""
         return op.astype(self, dtype)  # type: ignore[no-any-return]
@@ -287,9 +293,13 @@ class Tensor(Attached):
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         import proa
 
+        if api_version is not None and api_version not in API_VERSIONS:
+            given, expected = f"api_version {api_version!r:.60}", f"one of {API_VERSIONS}"
+            raise ArgumentError(message("__array_namespace__", given, expected))
         return proa
 
 
+API_VERSIONS: Final = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the Array API standard
 READ_ONLY: Final = Leaf(False)
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
 

@@ -199,6 +199,26 @@ def linspace(
     return constant(held(numbers, target, False), target, device)
 
 
+def logspace(
+    start: Any, stop: Any, num: int = 50, base: float = 10.0, *, endpoint: bool = True,
+    dtype: Any = None, device: Any = None,
+) -> Tensor:  # fmt: skip
+    """`num` powers of a base whose exponents run evenly from start to stop.
+
+    >>> import proa as pa
+    >>> pa.logspace(0, 2, 3).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    (count,) = as_shape("logspace", as_int("logspace", "num", num))
+    a, b = float(_plain("logspace", start)), float(_plain("logspace", stop))
+    target, of = new_dtype(dtype), real("logspace", "base", base)
+    need("logspace", 8 * count)
+    last = flag("logspace", "endpoint", endpoint)
+    with np.errstate(all="ignore"):
+        numbers = np.logspace(a, b, count, endpoint=last, base=of, dtype=np.float64)
+    return constant(held(numbers, target, False), target, device)
+
+
 def eye(
     n_rows: int, n_cols: int | None = None, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 from proa import dtypes
 from proa.array.public import example_of, need_tensor, public, tensor_of
 from proa.compile.find import device as as_device
-from proa.convert import asarray
+from proa.convert import asarray, fitting
 from proa.defaults import natural_dtype
 from proa.dtypes import bool_
 from proa.dtypes import dtype as as_dtype
@@ -306,3 +306,12 @@ def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Tens
     need_tensor("astype", x)
     found = op.astype(x, dtype)
     return found if device is None else moved(asarray(found), as_device(device))
+
+
+def same_dtype(x: Any, value: Any) -> Any:
+    """A number or tensor in the dtype of x."""
+    dtype = value_of("value", x).spec.dtype
+    number = number_of(value)
+    if number is not None:
+        return as_number("value", fitting("value", number, dtype), dtype)
+    return op.astype(value, dtype)

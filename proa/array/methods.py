@@ -10,13 +10,14 @@ from proa import dunders  # noqa: F401  (operators stand before methods)
 from proa.array import creation as cr
 from proa.array import elementwise as ew
 from proa.array import manipulation as mp
+from proa.array import matrices as mx
 from proa.array import reductions as rs
-from proa.convert import asarray, clone, fitting
+from proa.convert import asarray, clone
 from proa.errors import ArgumentError, message
 from proa.indexing import counts_of_temporary, is_part, warn_if_part
 from proa.ops import movement as mv
 from proa.ops import operators as op
-from proa.ops.primitive import apply, as_number, number_of
+from proa.ops.primitive import apply
 from proa.tensor import Tensor, assign
 
 
@@ -78,21 +79,9 @@ def _method_index_select(x: Tensor, axis: int, index: Any) -> Tensor:
     return mp.take(x, index, axis)  # type: ignore[no-any-return]
 
 
-def _method_masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
-    """`value` where the mask holds, else x, in the dtype of x."""
-    return ew.where(mask, _same_dtype(x, value), x)
-
-
 def _method_where(x: Tensor, condition: Any, other: Any) -> Tensor:
     """x where the condition holds, else `other`."""
     return ew.where(condition, x, other)
-
-
-def _same_dtype(x: Tensor, value: Any) -> Any:
-    number = number_of(value)
-    if number is not None:
-        return as_number("value", fitting("value", number, x.dtype), x.dtype)
-    return op.astype(value, x.dtype)
 
 
 def _method_clone(x: Tensor) -> Tensor:
@@ -119,7 +108,7 @@ METHODS: Final[dict[str, Callable[..., Any]]] = {
     "floor": ew.floor, "index_select": _method_index_select, "isfinite": ew.isfinite,
     "isinf": ew.isinf, "isnan": ew.isnan, "log": ew.log, "log10": ew.log10, "log1p": ew.log1p,
     "log2": ew.log2, "log_softmax": rs.log_softmax, "logsumexp": rs.logsumexp,
-    "masked_fill": _method_masked_fill, "matmul": rs.matmul, "max": rs.max, "maximum": ew.maximum,
+    "masked_fill": mx.masked_fill, "matmul": rs.matmul, "max": rs.max, "maximum": ew.maximum,
     "mean": rs.mean, "min": rs.min, "minimum": ew.minimum, "moveaxis": mp.moveaxis,
     "numel": _method_numel, "permute": _method_permute, "pow": ew.pow, "reciprocal": ew.reciprocal,
     "relu": ew.relu, "repeat": _method_repeat, "reshape": _method_reshape, "roll": mp.roll,
@@ -137,7 +126,7 @@ def _scaled(other: Any, alpha: Any) -> Any:
 
 
 def _fill(x: Tensor, number: Any) -> Any:
-    return apply(mv.broadcast, (_same_dtype(x, number),), shape=x.shape, axes=())
+    return apply(mv.broadcast, (ew.same_dtype(x, number),), shape=x.shape, axes=())
 
 
 # What a method that ends in `_` makes of a tensor: the new value.

@@ -93,26 +93,26 @@ def _chord(size: Vector) -> tuple[Vector, Vector, Vector]:
     return z, s, fma(s * z, horner(z, ASIN), low)
 
 
-def _from(high: float, low: float, less: Vector, more: Vector) -> Vector:
-    """high + low - less - more, |less| <= high."""
-    found, lost = fast_two_sum(less.full(high), -less)
-    return found + (lost + (low - more))
+def _from(turns: int, less: Vector, more: Vector) -> Vector:
+    """Quarter turns less two numbers, the first not larger than they are."""
+    found, lost = fast_two_sum(less.full(turns * HALF_PI[0]), -less)
+    return found + (lost + (turns * HALF_PI[1] - more))
 
 
 def asin(x: Vector) -> Vector:
     """Near 0 as it is; else pi / 2 - 2 asin(sqrt((1 - |x|) / 2))."""
     size = absolute(x)
     _, s, more = _chord(size)
-    far = _from(*HALF_PI[:2], s + s, more + more)
+    far = _from(1, s + s, more + more)
     return _odd(x, _near(size, x * x, ASIN), far, 0.5)
 
 
 def acos(x: Vector) -> Vector:
     size, square = absolute(x), x * x
     _, s, more = _chord(size)
-    middle = _from(*HALF_PI[:2], x, (x * square) * horner(square, ASIN))
+    middle = _from(1, x, (x * square) * horner(square, ASIN))
     right = (s + more) * 2.0
-    left = _from(2 * HALF_PI[0], 2 * HALF_PI[1], s + s, more + more)
+    left = _from(2, s + s, more + more)
     return select(size < 0.5, middle, select(x < 0.0, left, right))
 
 

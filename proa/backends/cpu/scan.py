@@ -1,4 +1,5 @@
-"""Cumulative sums and products: ascending from the first element, one chain for each place beside the axis.
+"""Cumulative sums and products: ascending from the first element, one chain for each place beside
+the axis.
 
 Rows that lie side by side in memory go as vectors, the sums so far in memory; others as single
 elements, a few chains at a time. Narrow floats are added in float32, each result rounded once.

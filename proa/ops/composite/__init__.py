@@ -40,13 +40,12 @@ from proa.ops.composite.searching import searchsorted
 from proa.ops.composite.statistics import log_softmax, logsumexp, mean, softmax, std, var
 
 __all__ = [
-    "adaptive_avg_pool", "adaptive_max_pool", "attention", "avg_pool", "batch_norm", "bernoulli",
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "categorical", "cross_entropy",
-    "cummax", "cummin",
-    "dropout", "einsum", "elu", "embedding", "gelu", "group_norm", "huber_loss", "kl_div",
-    "l1_loss", "layer_norm", "leaky_relu", "linear", "log_sigmoid", "log_softmax", "logcumsumexp",
-    "logsumexp",
-    "max_pool", "mean", "mse_loss", "nextafter", "nll_loss", "normal", "one_hot", "outer", "permutation",
-    "randint", "relu", "rms_norm", "searchsorted", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus",
+    "adaptive_avg_pool", "adaptive_max_pool", "attention", "avg_pool", "batch_norm",
+    "bernoulli", "binary_cross_entropy", "binary_cross_entropy_with_logits", "categorical",
+    "cross_entropy", "cummax", "cummin", "dropout", "einsum", "elu", "embedding", "gelu",
+    "group_norm", "huber_loss", "kl_div", "l1_loss", "layer_norm", "leaky_relu", "linear",
+    "log_sigmoid", "log_softmax", "logcumsumexp", "logsumexp", "max_pool", "mean", "mse_loss",
+    "nextafter", "nll_loss", "normal", "one_hot", "outer", "permutation", "randint", "relu",
+    "rms_norm", "searchsorted", "sigmoid", "silu", "smooth_l1_loss", "softmax", "softplus",
     "std", "take", "take_along_axis", "tensordot", "uniform", "var", "vecdot",
 ]  # fmt: skip
