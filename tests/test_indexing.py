@@ -243,15 +243,15 @@ def test_float_indices_are_refused() -> None:
         pa.ones(3)[pa.asarray([1.0])]
 
 
-I, J = np.array([0, 1, 1]), np.array([[2], [0]])
+ROW, COLUMN = np.array([0, 1, 1]), np.array([[2], [0]])
 X = np.arange(120.0, dtype=np.float32).reshape(2, 3, 4, 5)
 SEVERAL: list[Any] = [
-    (I, J), (I, slice(None), J), (slice(None), I, J), (slice(None), I, slice(None), J),
-    (I, J, I, J), (Ellipsis, I, J), (None, I, J), (slice(None), None, I, J), (I, J, None, 1),
-    (slice(None, None, -1), I, slice(0, 3, 2), J), (X % 3 == 0,), (slice(None), X[0, :, :, 0] > 30),
+    (ROW, COLUMN), (ROW, slice(None), COLUMN), (slice(None), ROW, COLUMN), (slice(None), ROW, slice(None), COLUMN),
+    (ROW, COLUMN, ROW, COLUMN), (Ellipsis, ROW, COLUMN), (None, ROW, COLUMN), (slice(None), None, ROW, COLUMN), (ROW, COLUMN, None, 1),
+    (slice(None, None, -1), ROW, slice(0, 3, 2), COLUMN), (X % 3 == 0,), (slice(None), X[0, :, :, 0] > 30),
     (np.array([True, False]),), (slice(None), np.array([True, False, True]), [0, 1]),
     (0, X[1, :, :, 1] > 80), (Ellipsis, X[0, 0] > 10), ([True, False],), (X > 1e9,),
-    (np.zeros(2, bool), I[:0]),
+    (np.zeros(2, bool), ROW[:0]),
 ]  # fmt: skip
 
 
@@ -259,9 +259,9 @@ SEVERAL: list[Any] = [
 def test_several_arrays_and_masks_as_numpy(index: Any) -> None:
     mine = tuple([pa.asarray(i) if isinstance(i, np.ndarray) else i for i in index])
     x = pa.asarray(X)
-    for given in (index, mine):
-        assert x[given].shape == X[index].shape
-        np.testing.assert_array_equal(x[given].numpy(), X[index])
+    for same in (index, mine):
+        assert x[same].shape == X[index].shape
+        np.testing.assert_array_equal(x[same].numpy(), X[index])
     for new in (7.0, -np.ones(X[index].shape, np.float32)):
         y, expected = pa.asarray(X), X.copy()
         y[mine] = pa.asarray(new) if isinstance(new, np.ndarray) else new

@@ -48,9 +48,9 @@ def bincount(
     of = value_of(name, x).spec
     if of.dtype not in INT or of.ndim != 1:
         raise DtypeError(message(name, f"{of}", "integers of one axis"))
+    (least,) = as_shape(name, as_int(name, "minlength", minlength))
     if length is None:
         refuse_recorded(name, x, "pa.bincount(x, length=n)", "`length=`")
-        (least,) = as_shape(name, as_int(name, "minlength", minlength))
         length = max(least, int(rs.max(x).item()) + 1 if of.size else 0)
     (n,) = as_shape(name, as_int(name, "length", length))
     ones = cr.ones(of.shape, dtype=int64) if weights is None else asarray(weights)
@@ -132,7 +132,9 @@ def index_add(x: Any, axis: int, index: Any, source: Any, *, alpha: Any = 1) -> 
     x, index, source = asarray(x), asarray(index), asarray(source)
     integers(name, "index", index)
     a = as_axis(name, axis, x.ndim)
-    source = op.astype(source if type(alpha) is int and alpha == 1 else source * alpha, x.dtype)
+    source = op.astype(source, x.dtype)
+    if type(alpha) is not int or alpha != 1:
+        source = source * ew.same_dtype(source, alpha)
     if index.ndim != 1 or source.shape != (*x.shape[:a], index.size, *x.shape[a + 1 :]):
         given = f"index of shape {index.shape} and source of shape {source.shape} for {x.shape}"
         raise ShapeError(message(name, given, "one index for each slice of source along the axis"))

@@ -97,6 +97,8 @@ def repeat(x: Any, repeats: Any, axis: int | None = None, *, size: int | None = 
     x = moves.reshape(x, (-1,)) if axis is None else x
     shape = value_of("repeat", x).spec.shape
     a = as_axis("repeat", 0 if axis is None else axis, len(shape))
+    if size is not None:
+        (size,) = as_shape("repeat", as_int("repeat", "size", size))
     if isinstance(repeats, (list, tuple)) or hasattr(repeats, "shape"):
         return _repeated(x, asarray(repeats), a, size)
     (times,) = as_shape("repeat", as_int("repeat", "repeats", repeats))

@@ -9,6 +9,7 @@ import numpy as np
 from proa.array import elementwise as ew
 from proa.array import reductions as rs
 from proa.array.public import need_tensor, public
+from proa.compile.memory import need
 from proa.convert import asarray
 from proa.errors import ArgumentError, ShapeError, message
 from proa.indexing import getitem
@@ -18,7 +19,7 @@ from proa.ops import moves
 from proa.ops import operators as op
 from proa.ops.composite.common import choice
 from proa.ops.primitive import number_of, value_of
-from proa.shapes import as_axis, as_int, broadcast_shapes
+from proa.shapes import as_axis, as_int, as_shape, broadcast_shapes
 from proa.tensor import Tensor
 
 MODES = ("constant", "edge", "reflect", "symmetric", "wrap")
@@ -110,7 +111,9 @@ def _triangle(name: str, make: Any, n: int, k: int, m: Any) -> tuple[Tensor, Ten
     sizes = [as_int(name, "size", v) for v in (n, n if m is None else m)]
     if min(sizes) < 0 or max(sizes) > 2**20:
         raise ShapeError(message(name, f"sizes {sizes}", "sizes from 0 to 2**20"))
-    rows, columns = make(sizes[0], as_int(name, "k", k), sizes[1])
+    shift = max(-sizes[0], min(as_int(name, "k", k), sizes[1]))
+    need(name, 16 * sizes[0] * sizes[1])
+    rows, columns = make(sizes[0], shift, sizes[1])
     return asarray(rows.astype(np.int64)), asarray(columns.astype(np.int64))
 
 
@@ -168,9 +171,10 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
     shape = value_of("pad", x).spec.shape
     widths = _widths(pad_width, len(shape))
     choice("pad", "mode", mode, MODES)
+    number = ew.same_dtype(x, constant_values)
+    as_shape("pad", tuple([n + sum(w) for n, w in zip(shape, widths, strict=True)]))
     if mode == "constant":
         low, high = (tuple([w[i] for w in widths]) for i in (0, 1))
-        number = ew.same_dtype(x, constant_values)
         none = (0,) * len(shape)
         return mv.pad(x, number, low=low, high=high, interior=none)  # type: ignore[no-any-return]
     for axis, (pair, n) in enumerate(zip(widths, shape, strict=True)):
@@ -179,6 +183,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
         if not n:
             given = f"mode {mode!r} of shape {shape}"
             raise ShapeError(message("pad", given, "elements to repeat along axis " + str(axis)))
+        need("pad", 16 * (n + sum(pair)))
         places = np.pad(np.arange(n), pair, mode=mode)  # type: ignore[call-overload]
         x = cp.take(x, asarray(places), axis)
     return asarray(x)

@@ -96,7 +96,7 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, keepdims: bool, skips: bool)
     first = op.astype(low, int64)
     second = op.clip(first + 1, max=size - 1)
     a, b = (take_along(values, i, rows.ndim - 1) for i in (first, second))
-    found = op.where(share == 0.0, a, a + (b - a) * share)
+    found = op.where((share == 0.0) | (a == b), a, a + (b - a) * share)
     if not skips:
         found = op.where(present == size, found, nan)
     found = moves.moveaxis(found, -1, 0)
@@ -230,7 +230,8 @@ def nanmean(x: Any, axis: Any = None, *, keepdims: bool = False) -> Tensor:
 
 @public
 def nanvar(x: Any, axis: Any = None, *, correction: float = 0.0, keepdims: bool = False) -> Tensor:
-    """The variance of what is not NaN, divided by their number less `correction`.
+    """The variance of what is not NaN, divided by their number less `correction`; NaN
+    if that is not positive.
 
     >>> import proa as pa
     >>> pa.nanvar(pa.asarray([1.0, float("nan"), 3.0])).item()
@@ -238,9 +239,10 @@ def nanvar(x: Any, axis: Any = None, *, correction: float = 0.0, keepdims: bool 
     """
     x = _floats("nanvar", x)
     c = number("nanvar", "correction", correction, x.dtype)
-    d = _without(x - nanmean(x, axis, keepdims=True), 0.0)
+    d = op.where(ew.isnan(x), 0.0, x - nanmean(x, axis, keepdims=True))
     total = rs.sum(d * d, axis, keepdims=keepdims)
-    return total / op.clip(_present(x, axis, keepdims) - c, min=0.0)  # type: ignore[no-any-return]
+    freedom = _present(x, axis, keepdims) - c
+    return op.where(freedom > 0.0, total / freedom, nan)  # type: ignore[no-any-return]
 
 
 @public
@@ -259,7 +261,8 @@ def nanstd(x: Any, axis: Any = None, *, correction: float = 0.0, keepdims: bool 
 
 @public
 def cov(x: Any, *, correction: float = 1.0) -> Tensor:
-    """The covariances of the rows of x (variables) over its columns (observations).
+    """The covariances of the rows of x (variables) over its columns (observations); of one row its
+    variance, 0 axes.
 
     >>> import proa as pa
     >>> pa.cov(pa.asarray([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]])).tolist()
@@ -273,7 +276,7 @@ def cov(x: Any, *, correction: float = 1.0) -> Tensor:
     d = rows - cp.mean(rows, axis=1, keepdims=True)
     freedom = op.clip(asarray(rows.shape[1], dtype=x.dtype) - c, min=0.0)
     found = products.matmul(d, moves.matrix_transpose(d)) / freedom
-    return moves.reshape(found, ()) if x.ndim < 2 else found  # type: ignore[no-any-return]
+    return moves.reshape(found, ()) if rows.shape[0] == 1 else found  # type: ignore[no-any-return]
 
 
 @public
