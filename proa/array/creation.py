@@ -84,6 +84,8 @@ def _like(name: str, x: Any, number: Any, dtype: Any, where: Any) -> Tensor:
     x = asarray(x)
     target = x.dtype if dtype is None else as_dtype(dtype)
     home = x.device if where is None else where
+    if target is dtypes.bool_ and name != "full_like":
+        number = bool(number)
     return filled(name, x.shape, fitting(name, number, target), target, home)
 
 

@@ -285,7 +285,8 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 
 @public
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to min <= x <= max, numbers or tensors; the gradient passes at the bounds.
+    """x limited to min <= x <= max, numbers or tensors; NaN where a bound is. The gradient passes
+    at the bounds.
 
     >>> import proa as pa
     >>> pa.clip(pa.asarray([-2.0, 0.5, 2.0]), -1.0, 1.0).tolist()
