@@ -35,7 +35,8 @@ DEVICE = CPU.devices()[0]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "numerics.md"
 ONE = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rsqrt", "asin", "acos",
-       "atan", "sinh", "cosh", "asinh", "acosh", "atanh")  # fmt: skip
+       "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "tan",
+       "log2", "log10")  # fmt: skip
 TWO = ("pow", "atan2")
 NAMES = (*ONE, *TWO)
 BOUND = 2.0  # units
@@ -81,7 +82,7 @@ def truth(name: str, *arrays: Any) -> Any:
 def exactly(name: str, *arrays: Any) -> Any:
     """By mpmath in 200 bits, as numbers that are wide enough, one by one."""
     mp = pytest.importorskip("mpmath").mp
-    functions = {"rsqrt": lambda v: 1 / mp.sqrt(v), "pow": mp.power}
+    functions = {"rsqrt": lambda v: 1 / mp.sqrt(v), "pow": mp.power, "log2": lambda v: mp.log(v, 2)}
     function = functions.get(name) or getattr(mp, name)
     found = []
     with mp.workprec(200):
@@ -192,7 +193,7 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(len(name))
     near = np.exp(rng.uniform(-36, -1, n // 4)) * rng.choice([-1, 1], n // 4)
     x = [edges(F64), near, 1.0 + near, rng.uniform(700, 750, n // 8) * rng.choice([-1, 1], n // 8)]
-    if name in ("sin", "cos"):
+    if name in ("sin", "cos", "tan"):
         mp = pytest.importorskip("mpmath").mp
         with mp.workprec(1300):
             turns = [int(2 ** rng.uniform(0, 60)) for _ in range(n // 2)]
@@ -205,7 +206,7 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
     if name in KNOWN:
         x.append(np.array([float.fromhex(KNOWN[name])]))
     found = np.concatenate(x)
-    if name in ("log", "sqrt", "rsqrt", "pow"):
+    if name in ("log", "log2", "log10", "sqrt", "rsqrt", "pow"):
         found = np.abs(found)
     if name == "log1p":
         found = np.maximum(found, -0.999999999999)
@@ -336,6 +337,13 @@ def test_casts_to_float16_round_once() -> None:
     x = np.concatenate([x, -x])
     with np.errstate(all="ignore"):
         assert same(on_cpu("cast", x, dtype=dtypes.float16, weak=False), x.astype(np.float16))
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_logarithms_of_powers_are_whole(dtype: Any) -> None:
+    twos, tens = np.arange(-125, 127), np.arange(10 if dtype == F32 else 23)
+    assert np.array_equal(on_cpu("log2", (2.0**twos).astype(dtype)), twos)
+    assert np.array_equal(on_cpu("log10", (10.0**tens).astype(dtype)), tens)
 
 
 # The same bits everywhere.

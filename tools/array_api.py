@@ -111,10 +111,8 @@ def page(rows: list[Row]) -> str:
     rest = [r for r in rows if r.name.startswith("Tensor.")]
     bad = [r for r in rest if not r.is_real]
     lines.append("\n## The tensor\n\n")
-    lines.append(
-        f"Of {len(rest)} attributes and methods {len(rest) - len(bad)} pass: operators are the functions "
-    )
-    lines.append("of their names, reflected and in place too.\n")
+    lines.append(f"Of {len(rest)} attributes and methods {len(rest) - len(bad)} pass: operators ")
+    lines.append("are the functions of their names, reflected and in place too.\n")
     lines += [f"\n- `{r.name}`: {r.signature}" for r in bad]
     return "".join(lines)
 

@@ -94,10 +94,6 @@ def _isinf(x: Any) -> Any:
     return fn.not_(fn.is_finite(x)) & ar.eq(x, x)
 
 
-def _tan(x: Any) -> Any:
-    return fn.sin(x) / fn.cos(x)
-
-
 def _float(x: Any) -> Any:
     return x if value_of("float", x).spec.dtype.is_inexact else op.astype(x, dtypes.default_float())
 
@@ -207,11 +203,11 @@ isnan = _function("isnan", 1, _isnan, "Not a number.", "[1.0, float('nan')]", "[
 less = _function("less", 2, ar.lt, "x1 < x2.", "[1, 3]; [2, 2]", "[True, False]")
 less_equal = _function("less_equal", 2, ar.le, "x1 <= x2.", "[2, 3]; [2, 2]", "[True, False]")
 log = _function("log", 1, fn.log, "The natural logarithm.", "[1.0]", "[0.0]")
-log10 = _function("log10", 1, lambda x: fn.log(x) * 0.4342944819032518,
+log10 = _function("log10", 1, fn.log10,
     "The logarithm to base 10, log(x) / log(10).",
     "[1.0]", "[0.0]")
 log1p = _function("log1p", 1, fn.log1p, "log(1 + x), exact near 0.", "[0.0]", "[0.0]")
-log2 = _function("log2", 1, lambda x: fn.log(x) * 1.4426950408889634,
+log2 = _function("log2", 1, fn.log2,
     "The logarithm to base 2, log(x) / log(2).",
     "[1.0]", "[0.0]")
 logaddexp = _function("logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.",
@@ -261,7 +257,7 @@ sinh = _function("sinh", 1, iv.sinh, "(e^x - e^-x) / 2.", "[0.0]", "[0.0]")
 sqrt = _function("sqrt", 1, fn.sqrt, "The square root; NaN of negative numbers.", "[9.0]", "[3.0]")
 square = _function("square", 1, op.square, "x x.", "[3, -2]", "[9, 4]")
 subtract = _function("subtract", 2, ar.sub, "x1 - x2.", "[5, 2]; [3, 4]", "[2, -2]")
-tan = _function("tan", 1, _tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
+tan = _function("tan", 1, fn.tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
 tanh = _function("tanh", 1, fn.tanh, "The hyperbolic tangent.", "[0.0]", "[0.0]")
 trunc = _function("trunc", 1, _trunc, "x without its fraction.", "[1.7, -1.7]", "[1.0, -1.0]")
 # fmt: on

@@ -1,4 +1,5 @@
-"""asin, acos, atan, atan2, sinh, cosh and their inverses: at most 2 units in the last place.
+"""asin, acos, atan, atan2, sinh, cosh and their inverses, tan, log2 and log10: at most 2 units in
+the last place.
 
 In float64; float32 is widened, so that its results are all but rounded right. Coefficients are
 minimax fits by Remez' exchange (220 bits, then rounded), as (f(x) / x - 1) / x^2 in x^2.
@@ -22,6 +23,7 @@ from proa.backends.cpu.functions_64 import (
     log_parts,
     numbers,
     scaled,
+    tan,
     two_sum,
 )
 from proa.backends.cpu.functions_flow import outlined
@@ -217,9 +219,38 @@ def atanh(x: Vector) -> Vector:
     return _odd(x, _near(size, x * x, ATANH), far, 0.5)
 
 
+# 1 / log 2, 1 / log 10, and log10(2), the first part of 40 bits: exact times an exponent.
+PER_TWO: Final = numbers("0x1.71547652b82fep+0 0x1.777d0ffda0d24p-56")
+PER_TEN: Final = numbers("0x1.bcb7b1526e50ep-2 0x1.95355baaafad3p-57")
+TWO_IN_TENS: Final = numbers("0x1.34413509f6000p-2 0x1.9fef311f12b36p-42")
+
+
+def _log_by(x: Vector, per: tuple[float, ...], two: tuple[float, ...]) -> Vector:
+    """The logarithm to another base, rounded once: it is exact where the result is whole."""
+    k, f = log_parts(x)
+    s = f / (f + 2.0)
+    z = s * s
+    half = f * f * 0.5
+    high, lost = fast_two_sum(f, -half)
+    low = lost + fma(s, half + z * horner(z, LOG), fma(f * f, -0.5, half))
+    product = high * per[0]
+    rest = fma(high, per[0], -product) + fma(low, per[0], high * per[1])
+    found, lost = two_sum(k * two[0], product)
+    return log_edges(x, found + (lost + fma(k, two[1], rest)))
+
+
+def log2(x: Vector) -> Vector:
+    return _log_by(x, PER_TWO, (1.0, 0.0))
+
+
+def log10(x: Vector) -> Vector:
+    return _log_by(x, PER_TEN, TWO_IN_TENS)
+
+
 FUNCTIONS: Final[dict[str, Callable[..., Vector]]] = {
     "asin": asin, "acos": acos, "atan": atan, "atan2": atan2, "sinh": sinh, "cosh": cosh,
-    "asinh": asinh, "acosh": acosh, "atanh": atanh,
+    "asinh": asinh, "acosh": acosh, "atanh": atanh, "tan": tan,
+    "log2": log2, "log10": log10,
 }  # fmt: skip
 
 

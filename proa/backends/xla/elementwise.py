@@ -104,6 +104,7 @@ _FLOAT: Final = (
     "rsqrt",
     "sin",
     "cos",
+    "tan",
     "tanh",
     "erf",
     "asin",
@@ -119,6 +120,8 @@ _FLOAT: Final = (
 
 TABLE: Final[dict[str, Function]] = {
     **{name: _emitter(getattr(lax, name)) for name in _FLOAT},
+    "log2": _emitter(jnp.log2),
+    "log10": _emitter(jnp.log10),
     "neg": _emitter(lax.neg),
     "abs": _emitter(jnp.abs),
     "sign": _emitter(lambda x: jnp.where(x == 0, jnp.zeros_like(x), lax.sign(x))),  # +0 of both
