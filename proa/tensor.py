@@ -19,7 +19,16 @@ from proa.compile.backend import Device
 from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype
-from proa.errors import ArgumentError, DtypeError, GradientError, Overwritten, ProaError, message
+from proa.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    Overwritten,
+    ProaError,
+    Uncopied,
+    message,
+)
+from proa.exchange import exported
 from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec
@@ -123,14 +132,18 @@ class Tensor(Attached):
 
     def __dlpack__(self, **options: Any) -> Any:
         """A read-only export for consumers of DLPack 1, a copy for older ones."""
-        array = host_of(self)
-        version = options.get("max_version")
+        array, version = host_of(self), options.get("max_version")
+        if options.get("copy") is False and (version is None or version[0] < 1):
+            expected = "max_version of at least (1, 0): older consumers may write"
+            raise Uncopied(message("__dlpack__", "copy=False", expected))
         if version is None or version[0] < 1 or options.get("copy"):
             array = array.copy()
-        return array.__dlpack__(**{k: v for k, v in options.items() if k != "copy"})
+        named = {k: v for k, v in options.items() if k != "copy"}
+        return exported(array, self.dtype, **named)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return host_of(self).__dlpack_device__()  # type: ignore[no-any-return]
+        refuse_in_capture(self, "read")
+        return 1, 0  # memory of the processor
 
     def item(self) -> Any:
         """The one element as a Python number.
