@@ -183,7 +183,10 @@ def edges(dtype: Any) -> Any:
 KNOWN = {
     "expm1": "0x1.6b54645a4de20p-2", "tanh": "-0x1.4279382fae99bp-1", "cos": "0x1.2cc32f487d1dep+1",
     "erf": "-0x1.e17d031ee57c4p-1", "sin": "-0x1.5862f243f806fp+9", "log": "0x1.69f12dfb7c55dp-1",
-    "log1p": "-0x1.2d407f9d1b8eep-2",
+    "log1p": "-0x1.2d407f9d1b8eep-2", "tan": "0x1.0dc9f9d639fa4p+9", "atan": "0x1.75aabf667dc6dp-1",
+    "sinh": "0x1.d4a7d777c84f0p+5", "cosh": "0x1.d4a7d777c84f0p+5", "asin": "-0x1.02884f38f9060p-1",
+    "acos": "0x1.3155d721972d0p-1", "asinh": "0x1.2cb58de4214bap+0", "log2": "0x1.67add15e8639cp+0",
+    "acosh": "0x1.89f17717c2b60p+0", "atanh": "0x1.65245f792ab18p-1", "log10": "0x1.52b8064274da4p+0",
 }  # fmt: skip
 
 
