@@ -251,7 +251,7 @@ SEVERAL: list[Any] = [
     (slice(None, None, -1), ROW, slice(0, 3, 2), COLUMN), (X % 3 == 0,), (slice(None), X[0, :, :, 0] > 30),
     (np.array([True, False]),), (slice(None), np.array([True, False, True]), [0, 1]),
     (0, X[1, :, :, 1] > 80), (Ellipsis, X[0, 0] > 10), ([True, False],), (X > 1e9,),
-    (np.zeros(2, bool), ROW[:0]),
+    (np.zeros(2, bool), ROW[:0]), ([[True, False, True], [False, False, False]],),
 ]  # fmt: skip
 
 

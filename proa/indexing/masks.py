@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from proa.convert import asarray
 from proa.dtypes import bool_, int64
 from proa.errors import ArgumentError, IndexingError, JitError, message
@@ -43,12 +45,26 @@ def places_of(name: str, mask: Any, size: Any = None, hint: str = "") -> tuple[A
 
 
 def is_mask(item: Any) -> bool:
-    """Whether an item of an index is a bool tensor or array, or a list of bools."""
+    """Whether an item of an index is a bool tensor or array, or nested lists of bools."""
     of = getattr(item, "value", None)
     dtype = getattr(getattr(of, "spec", None), "dtype", None) or getattr(item, "dtype", None)
     if dtype is None and isinstance(item, list):
-        return bool(item) and all(isinstance(i, bool) for i in item)
+        return _holds_bools(item)
     return dtype is bool_ or getattr(dtype, "kind", "") == "b"
+
+
+def _holds_bools(item: list[Any]) -> bool:
+    first: Any = item
+    for _ in range(65):
+        if not isinstance(first, list) or not first:
+            break
+        first = first[0]
+    if not isinstance(first, (bool, np.bool_)):
+        return False
+    try:
+        return np.asarray(item).dtype.kind == "b"
+    except (ValueError, TypeError):
+        return False  # said elsewhere, in words
 
 
 def masked_places(item: Any, shape: tuple[int, ...], first: int) -> tuple[Any, ...]:
