@@ -15,7 +15,8 @@ from proa.compile.find import device as as_device
 from proa.defaults import PYTHON, device, natural_dtype, result_type
 from proa.dtypes import Dtype, int64
 from proa.dtypes import dtype as as_dtype
-from proa.errors import ArgumentError, DtypeError, ShapeError, message
+from proa.errors import ArgumentError, DtypeError, ShapeError, Uncopied, message
+from proa.exchange import imported
 from proa.graph.build import current_sink
 from proa.graph.spec import spec
 from proa.ops import functions as fn
@@ -137,14 +138,24 @@ def _host(obj: Any) -> Any:
         if isinstance(obj, (np.ndarray, np.generic, list, tuple)) or number_of(obj) is not None:
             return np.asarray(obj)
         if hasattr(obj, "__array__"):
-            return np.asarray(obj)
+            return _array_of(obj)
         if hasattr(obj, "__dlpack__"):
-            return np.from_dlpack(obj)
+            return imported(obj)
         return np.asarray(memoryview(obj))
     except (ValueError, TypeError, BufferError, RuntimeError, OverflowError) as error:
         given = f"{type(obj).__name__} ({error})"
         hint = "a list whose rows are equally long" if isinstance(obj, (list, tuple)) else ""
         raise ArgumentError(message("asarray", given, "numbers in a regular shape", hint)) from None
+
+
+def _array_of(obj: Any) -> Any:
+    """By `__array__`; by DLPack where NumPy lacks the dtype."""
+    try:
+        return np.asarray(obj)
+    except TypeError:
+        if not hasattr(obj, "__dlpack__"):
+            raise
+        return imported(obj)
 
 
 def _refuse_mask(name: str, obj: Any) -> None:
@@ -232,8 +243,11 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> Tensor:
     if type(x) is Tensor:
         return asarray(x, device=device, copy=copy)
     _refuse_mask("from_dlpack", x)
+    if copy is False:
+        given = f"copy=False of {type(x).__name__}"
+        raise Uncopied(message("from_dlpack", given, "None or True: what comes in is copied"))
     try:
-        array = np.from_dlpack(x)
+        array = imported(x)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:
         given = f"{type(x).__name__} ({error})"
         raise ArgumentError(

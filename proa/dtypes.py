@@ -198,6 +198,9 @@ class IntInfo:
         self.bits, self.max, self.min, self.dtype = of.bits, int(info.max), int(info.min), of
 
 
+_dtype: Final = dtype
+
+
 def finfo(type_: Any) -> FloatInfo:
     """Limits of a float dtype.
 
@@ -222,13 +225,13 @@ def iinfo(type_: Any) -> IntInfo:
     return IntInfo(of)
 
 
-def isdtype(type_: Any, kind: Any) -> bool:
+def isdtype(dtype: Any, kind: Any) -> bool:
     """Whether a dtype is of a kind of the Array API standard ("bool", "integral", ...).
 
     >>> isdtype(float32, ("integral", "real floating"))
     True
     """
-    of = dtype(type_)
+    of = _dtype(dtype)
     if isinstance(kind, tuple):
         return any(isdtype(of, k) for k in kind)
     if isinstance(kind, str) and kind in _KIND_TESTS:
@@ -237,7 +240,7 @@ def isdtype(type_: Any, kind: Any) -> bool:
         raise ArgumentError(
             message("isdtype", f"kind {kind!r}", "one of " + ", ".join(_KIND_TESTS))
         )
-    return of is dtype(kind)
+    return of is _dtype(kind)
 
 
 _KIND_TESTS: Final[dict[str, Any]] = {

@@ -17,6 +17,10 @@ class ArgumentError(ProaError, ValueError):
     """An argument's value is not acceptable: `pa.sum(x, axis=7)` of a matrix."""
 
 
+class Uncopied(ArgumentError, BufferError):
+    """Memory was to be shared that can only be copied: `pa.from_dlpack(x, copy=False)`."""
+
+
 class ShapeError(ArgumentError):
     """Shapes do not go together: `pa.zeros((2, 3)) + pa.zeros((4,))`."""
 

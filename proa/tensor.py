@@ -19,7 +19,16 @@ from proa.compile.backend import Device
 from proa.compile.find import backend, default_device
 from proa.compile.find import device as as_device
 from proa.dtypes import Dtype
-from proa.errors import ArgumentError, DtypeError, GradientError, Overwritten, ProaError, message
+from proa.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    Overwritten,
+    ProaError,
+    Uncopied,
+    message,
+)
+from proa.exchange import exported
 from proa.graph.entry import intern_entry
 from proa.graph.node import SCALAR_TYPES, Node, Value
 from proa.graph.spec import Spec
@@ -123,14 +132,18 @@ class Tensor(Attached):
 
     def __dlpack__(self, **options: Any) -> Any:
         """A read-only export for consumers of DLPack 1, a copy for older ones."""
-        array = host_of(self)
-        version = options.get("max_version")
+        array, version = host_of(self), options.get("max_version")
+        if options.get("copy") is False and (version is None or version[0] < 1):
+            expected = "max_version of at least (1, 0): older consumers may write"
+            raise Uncopied(message("__dlpack__", "copy=False", expected))
         if version is None or version[0] < 1 or options.get("copy"):
             array = array.copy()
-        return array.__dlpack__(**{k: v for k, v in options.items() if k != "copy"})
+        named = {k: v for k, v in options.items() if k != "copy"}
+        return exported(array, self.dtype, **named)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return host_of(self).__dlpack_device__()  # type: ignore[no-any-return]
+        refuse_in_capture(self, "read")
+        return 1, 0  # memory of the processor
 
     def item(self) -> Any:
         """The one element as a Python number.
@@ -265,6 +278,12 @@ class Tensor(Attached):
             return self.astype(where)
         return moved(self, as_device(where))
 
+    def to_device(self, device: Any, /, *, stream: Any = None) -> Tensor:
+        """The value on another device."""
+        if stream is not None:
+            raise ArgumentError(message("to_device", f"stream {stream!r:.60}", "no stream: None"))
+        return moved(self, as_device(device))
+
     def astype(self, dtype: Any, *, copy: bool = True) -> Tensor:
         """The value in another dtype."""
         return op.astype(self, dtype)  # type: ignore[no-any-return]
@@ -290,9 +309,13 @@ class Tensor(Attached):
     def __array_namespace__(self, *, api_version: str | None = None) -> Any:
         import proa
 
+        if api_version is not None and api_version not in API_VERSIONS:
+            given, expected = f"api_version {api_version!r:.60}", f"one of {API_VERSIONS}"
+            raise ArgumentError(message("__array_namespace__", given, expected))
         return proa
 
 
+API_VERSIONS: Final = ("2021.12", "2022.12", "2023.12", "2024.12")  # of the Array API standard
 READ_ONLY: Final = Leaf(False)
 _DTYPE_NAMES: Final = frozenset(d.name for d in dtypes.ALL)
 

@@ -101,6 +101,8 @@ def reductions() -> Iterator[Job]:
         for dtype in ("float32", "int64"):
             yield f"max {text} {dtype}", op("max", axes=axes), (draw(shape, dtype),)
             yield f"min {text} {dtype}", op("min", axes=axes), (draw(shape, dtype),)
+        for dtype in ("float32", "int32", "bfloat16"):
+            yield f"prod {text} {dtype}", op("prod", axes=axes), (draw(shape, dtype),)
     yield "sum of a million float32", op("sum", axes=(0,)), (draw((1_000_003,), "float32"),)
     for dtype in (*FLOATS, "int32"):
         for axis in (0, 1):
@@ -109,6 +111,8 @@ def reductions() -> Iterator[Job]:
         for axis, reverse in ((1, False), (0, True)):
             there = op("cumsum", axis=axis, reverse=reverse)
             yield f"cumsum {axis} {dtype} {reverse}", there, (draw((300, 37), dtype),)
+            there = op("cumprod", axis=axis, reverse=reverse)
+            yield f"cumprod {axis} {dtype} {reverse}", there, (draw((30, 37), dtype),)
 
 
 LAYOUTS: Final = {

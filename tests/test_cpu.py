@@ -64,7 +64,7 @@ def same(a: Any, b: Any) -> bool:
     """Equal bits, signs of zeros included; only what a NaN carries is free."""
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    if a.dtype.kind in "biu":
+    if a.dtype.kind in "biuc":
         return bool(np.array_equal(a, b))
     nan = np.isnan(a.astype(np.float64))
     if not np.array_equal(nan, np.isnan(b.astype(np.float64))):

@@ -34,8 +34,11 @@ CPU = backend("cpu")
 DEVICE = CPU.devices()[0]
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "numerics.md"
-ONE = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rsqrt")
-NAMES = (*ONE, "pow")
+ONE = ("exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rsqrt", "asin", "acos",
+       "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "tan",
+       "log2", "log10")  # fmt: skip
+TWO = ("pow", "atan2")
+NAMES = (*ONE, *TWO)
 BOUND = 2.0  # units
 HAS_LONG = np.finfo(np.longdouble).nmant >= 63
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -79,7 +82,7 @@ def truth(name: str, *arrays: Any) -> Any:
 def exactly(name: str, *arrays: Any) -> Any:
     """By mpmath in 200 bits, as numbers that are wide enough, one by one."""
     mp = pytest.importorskip("mpmath").mp
-    functions = {"rsqrt": lambda v: 1 / mp.sqrt(v), "pow": mp.power}
+    functions = {"rsqrt": lambda v: 1 / mp.sqrt(v), "pow": mp.power, "log2": lambda v: mp.log(v, 2)}
     function = functions.get(name) or getattr(mp, name)
     found = []
     with mp.workprec(200):
@@ -148,6 +151,10 @@ def points(name: str, dtype: Any, n: int, seed: int = 0) -> tuple[Any, ...]:
         rng.uniform(-800, 800, quarter).astype(kind), rng.uniform(-4, 4, quarter).astype(kind),
         spread.astype(kind), edges(kind),
     ])  # fmt: skip
+    if name == "atan2":
+        with np.errstate(all="ignore"):
+            near = x * rng.normal(size=x.size).astype(kind)
+        return x, np.where(rng.random(x.size) < 0.5, near, rng.permutation(x))
     if name != "pow":
         return (x,)
     with np.errstate(all="ignore"):
@@ -176,7 +183,10 @@ def edges(dtype: Any) -> Any:
 KNOWN = {
     "expm1": "0x1.6b54645a4de20p-2", "tanh": "-0x1.4279382fae99bp-1", "cos": "0x1.2cc32f487d1dep+1",
     "erf": "-0x1.e17d031ee57c4p-1", "sin": "-0x1.5862f243f806fp+9", "log": "0x1.69f12dfb7c55dp-1",
-    "log1p": "-0x1.2d407f9d1b8eep-2",
+    "log1p": "-0x1.2d407f9d1b8eep-2", "tan": "0x1.0dc9f9d639fa4p+9", "atan": "0x1.75aabf667dc6dp-1",
+    "sinh": "0x1.d4a7d777c84f0p+5", "cosh": "0x1.d4a7d777c84f0p+5", "asin": "-0x1.02884f38f9060p-1",
+    "acos": "0x1.3155d721972d0p-1", "asinh": "0x1.2cb58de4214bap+0", "log2": "0x1.67add15e8639cp+0",
+    "acosh": "0x1.89f17717c2b60p+0", "atanh": "0x1.65245f792ab18p-1", "log10": "0x1.52b8064274da4p+0",
 }  # fmt: skip
 
 
@@ -186,7 +196,7 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
     rng = np.random.default_rng(len(name))
     near = np.exp(rng.uniform(-36, -1, n // 4)) * rng.choice([-1, 1], n // 4)
     x = [edges(F64), near, 1.0 + near, rng.uniform(700, 750, n // 8) * rng.choice([-1, 1], n // 8)]
-    if name in ("sin", "cos"):
+    if name in ("sin", "cos", "tan"):
         mp = pytest.importorskip("mpmath").mp
         with mp.workprec(1300):
             turns = [int(2 ** rng.uniform(0, 60)) for _ in range(n // 2)]
@@ -199,13 +209,19 @@ def hard(name: str, n: int) -> tuple[Any, ...]:
     if name in KNOWN:
         x.append(np.array([float.fromhex(KNOWN[name])]))
     found = np.concatenate(x)
-    if name in ("log", "sqrt", "rsqrt", "pow"):
+    if name in ("log", "log2", "log10", "sqrt", "rsqrt", "pow"):
         found = np.abs(found)
     if name == "log1p":
         found = np.maximum(found, -0.999999999999)
     found = found[np.isfinite(found) & (found != 0)]
-    if name == "exp" or name == "expm1":
+    if name in ("exp", "expm1", "sinh", "cosh"):
         found = found[np.abs(found) < 800]
+    if name in ("asin", "acos", "atanh"):
+        found = found[np.abs(found) < 1]
+    if name == "acosh":
+        found = np.abs(found)[np.abs(found) > 1]
+    if name == "atan2":
+        return found, rng.permutation(found)
     if name != "pow":
         return (found,)
     found = found[found != 1.0]
@@ -326,6 +342,13 @@ def test_casts_to_float16_round_once() -> None:
         assert same(on_cpu("cast", x, dtype=dtypes.float16, weak=False), x.astype(np.float16))
 
 
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_logarithms_of_powers_are_whole(dtype: Any) -> None:
+    twos, tens = np.arange(-125, 127), np.arange(10 if dtype == F32 else 23)
+    assert np.array_equal(on_cpu("log2", (2.0**twos).astype(dtype)), twos)
+    assert np.array_equal(on_cpu("log10", (10.0**tens).astype(dtype)), tens)
+
+
 # The same bits everywhere.
 
 DIGEST = "from tests.test_cpu_accuracy import digest; print(digest())"
@@ -340,7 +363,7 @@ def digest() -> str:
         y = on_cpu("cast", x, dtype=dtype, weak=False)
         found.update(np.where(np.isnan(y), y.dtype.type(0), y).tobytes())
     for kind in (F32, F64):
-        for name in (*ONE, "pow", "rem"):
+        for name in (*ONE, *TWO, "rem"):
             x = points("pow" if name in ("pow", "rem") else name, kind, 1_000_000)
             y = on_cpu(name, *x)
             found.update(np.where(np.isnan(y), kind.type(0), y).tobytes())
@@ -427,7 +450,7 @@ def test_random_bits() -> None:
 
 
 def every_float32(name: str) -> Worst:
-    if name == "pow":
+    if name in TWO:
         rows = (points(name, F32, 1 << 16, seed) for seed in range(1600))
     else:
         chunk = 1 << 16  # stays in a cache

@@ -413,7 +413,7 @@ SUMMED = ("int8", "uint16", "int64", "bfloat16", "float16", "float32", "float64"
 
 @pytest.mark.parametrize("name", SUMMED)
 @pytest.mark.parametrize("way", WAYS)
-def test_cumsum(name: str, way: str) -> None:
+def test_cumulative(name: str, way: str) -> None:
     rng = np.random.default_rng(9)
     shapes: list[Any] = [(5,), (1,), (0,), (2, 3, 4), (2, 0), (0, 3), (37, 70), (9, 1, 130), (3, 2),
                          (100, 11), (4, 300, 5)]  # fmt: skip
@@ -421,7 +421,8 @@ def test_cumsum(name: str, way: str) -> None:
         x = laid(rng, numbers(rng, shape, name), way)
         for axis in range(len(shape)):
             for reverse in (False, True):
-                check("cumsum", [x], axis=axis, reverse=reverse)
+                for op in ("cumsum", "cumprod"):
+                    check(op, [x], axis=axis, reverse=reverse)
 
 
 def test_large_scans() -> None:
@@ -431,6 +432,7 @@ def test_large_scans() -> None:
         for y in (x, x.T, x[::-2]):
             for axis in (0, 1):
                 check("cumsum", [y], axis=axis, reverse=False)
+                check("cumprod", [y], axis=axis, reverse=False)
     check("cumsum", [rng.standard_normal(200000)], axis=0, reverse=True)
 
 

@@ -42,27 +42,27 @@ SPACES = (  # shape, reduced axes
 NUMBERS = ("float32", "float64", "float16", "bfloat16", "int32", "int8", "uint8", "int64")
 
 
-def in_order(x: Any, axes: tuple[int, ...]) -> Any:
-    """The sum as RULES 3.3 b writes it down, in NumPy."""
+def in_order(x: Any, axes: tuple[int, ...], join: Any = np.add) -> Any:
+    """The sum (or product) as RULES 3.3 b writes it down, in NumPy."""
     narrow = x.dtype.itemsize == 2 and x.dtype.kind not in "iu"
     wide = x.astype(np.float32) if narrow else x
     kept = [i for i in range(x.ndim) if i not in axes]
     n = int(np.prod([x.shape[a] for a in axes]))
     rows = np.transpose(wide, [*kept, *axes]).reshape([*[x.shape[i] for i in kept], n])
     blocks = max(1, -(-n // 256))
-    padded = np.zeros((*rows.shape[:-1], blocks * 256), wide.dtype)
+    padded = np.full((*rows.shape[:-1], blocks * 256), join.identity, wide.dtype)
     padded[..., :n] = rows
     steps = padded.reshape(*rows.shape[:-1], blocks, 16, 16)
-    lanes = np.zeros((*rows.shape[:-1], blocks, 16), wide.dtype)
+    lanes = np.full((*rows.shape[:-1], blocks, 16), join.identity, wide.dtype)
     for step in range(16):
-        lanes = lanes + steps[..., step, :]
+        lanes = join(lanes, steps[..., step, :])
     parts = [lanes[..., i, :] for i in range(blocks)]
     while len(parts) > 1:
         pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
-        parts = [p[0] + p[1] if len(p) == 2 else p[0] for p in pairs]
+        parts = [join(*p) if len(p) == 2 else p[0] for p in pairs]
     (found,) = parts
     for half in (8, 4, 2, 1):
-        found = found[..., :half] + found[..., half : 2 * half]
+        found = join(found[..., :half], found[..., half : 2 * half])
     return found[..., 0].astype(x.dtype)
 
 
@@ -85,6 +85,21 @@ def test_sums_in_the_written_order(name: str) -> None:
         assert exe.report["host_calls"] == 0
         (found,) = on(builder.graph([made]), [x], exe)
         assert same(found, in_order(x, axes)), (shape, axes)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_products_in_the_written_order(name: str) -> None:
+    for shape, axes in SPACES:
+        x = of(name, shape)
+        if dtypes.dtype(name).is_float:
+            x = (1.0 + 0.01 * x.astype(np.float32)).astype(x.dtype)
+        builder, (value,) = of_floats(shape, dtype=name)
+        with use_sink(builder):
+            made = apply(REGISTRY["prod"], [value], axes=axes)
+        exe = compiled(builder.graph([made]))
+        assert exe.report["host_calls"] == 0
+        (found,) = on(builder.graph([made]), [x], exe)
+        assert same(found, in_order(x, axes, np.multiply)), (shape, axes)
 
 
 @pytest.mark.parametrize("name", ["float32", "float64", "bfloat16", "int8", "uint32", "bool"])

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent / "proa"
 
 # A room may import from rooms that stand before it, and from itself.
 ORDER = [
-    "version", "errors", "dtypes", "shapes", "config", "tree",
+    "version", "errors", "dtypes", "shapes", "config", "tree", "exchange",
     "graph.spec", "graph.entry", "graph.node", "graph.graph", "graph.build", "graph.rewrite",
     "graph.verify", "graph.template", "graph.dot", "graph.show", "graph.store", "graph",
     "ops.primitive", "ops.factors", "ops.families", "ops", "transforms",

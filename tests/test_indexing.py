@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import proa as pa
-from proa.errors import ArgumentError, DtypeError, GradientError, IndexingError, ShapeError
+from proa.errors import (
+    ArgumentError,
+    DtypeError,
+    GradientError,
+    IndexingError,
+    JitError,
+    ShapeError,
+)
 from proa.record.key import pending
 from proa.testing import check_grads
 
@@ -211,10 +218,11 @@ def test_unsigned_and_small_indices() -> None:
         (slice(1.5, None), "slice"),
         ([0, 3], "3 for axis 0"),
         ([0.5], "float64"),
-        (True, "pa.where"),
-        ([True, False, True], "pa.where"),
-        (np.array([True, False, True]), "pa.where"),
-        (([0], [1]), "pa.where"),
+        (True, "a single bool"),
+        ([True, False], "a mask of shape (2,)"),
+        (np.ones((3, 3), bool), "a mask of shape (3, 3)"),
+        ((slice(None), np.ones(3, bool)), "a mask of shape (3,)"),
+        ((slice(None), True), "a single bool"),
         ({}, "dict"),
         ([[0], [1, 2]], "ragged"),
         (slice(True, None), "slice"),
@@ -230,13 +238,68 @@ def test_errors_name_what_was_given(index: Any, words: str) -> None:
     assert x[2, 1].item() == 0.0
 
 
-def test_masks_name_where() -> None:
-    x = pa.ones(3)
-    for index in (x > 0, pa.asarray([1.0])):
-        with pytest.raises(IndexingError):
-            x[index]
-    with pytest.raises(IndexingError, match="pa.where"):
-        x[x > 0] = 0.0
+def test_float_indices_are_refused() -> None:
+    with pytest.raises(IndexingError):
+        pa.ones(3)[pa.asarray([1.0])]
+
+
+ROW, COLUMN = np.array([0, 1, 1]), np.array([[2], [0]])
+X = np.arange(120.0, dtype=np.float32).reshape(2, 3, 4, 5)
+SEVERAL: list[Any] = [
+    (ROW, COLUMN), (ROW, slice(None), COLUMN), (slice(None), ROW, COLUMN), (slice(None), ROW, slice(None), COLUMN),
+    (ROW, COLUMN, ROW, COLUMN), (Ellipsis, ROW, COLUMN), (None, ROW, COLUMN), (slice(None), None, ROW, COLUMN), (ROW, COLUMN, None, 1),
+    (slice(None, None, -1), ROW, slice(0, 3, 2), COLUMN), (X % 3 == 0,), (slice(None), X[0, :, :, 0] > 30),
+    (np.array([True, False]),), (slice(None), np.array([True, False, True]), [0, 1]),
+    (0, X[1, :, :, 1] > 80), (Ellipsis, X[0, 0] > 10), ([True, False],), (X > 1e9,),
+    (np.zeros(2, bool), ROW[:0]), ([[True, False, True], [False, False, False]],),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", SEVERAL, ids=range(len(SEVERAL)))
+def test_several_arrays_and_masks_as_numpy(index: Any) -> None:
+    mine = tuple([pa.asarray(i) if isinstance(i, np.ndarray) else i for i in index])
+    x = pa.asarray(X)
+    for same in (index, mine):
+        assert x[same].shape == X[index].shape
+        np.testing.assert_array_equal(x[same].numpy(), X[index])
+    for new in (7.0, -np.ones(X[index].shape, np.float32)):
+        y, expected = pa.asarray(X), X.copy()
+        y[mine] = pa.asarray(new) if isinstance(new, np.ndarray) else new
+        expected[index] = new
+        np.testing.assert_array_equal(y.numpy(), expected)
+
+
+def test_masks() -> None:
+    x = pa.asarray([1.0, 2.0, 3.0]).requires_grad_()
+    (x[x > 1.5] ** 2).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 4, 6]
+    one, yes, no = pa.asarray(3.0), pa.asarray(True), pa.asarray(False)
+    assert one[yes].tolist() == [3] and one[no].shape == (0,)
+    one[yes] = 4.0
+    one[no] = 5.0
+    assert one.item() == 4
+    with pytest.raises(JitError, match="size="):
+        jitted = pa.jit(lambda x: x[x > 1.5].sum())
+        for _ in range(3):
+            jitted(pa.asarray([1.0, 2.0]))
+    with pytest.raises(JitError, match="size="):
+        pa.vmap(lambda x: x[x > 1.5].sum())(pa.ones((2, 2)))
+
+    def zeroed(x: Any) -> Any:
+        x = x * 1.0
+        x[x > 1.5] = 0.0
+        return x
+
+    f = pa.jit(zeroed)
+    assert [f(pa.asarray([1.0, 2.0])).tolist() for _ in range(4)] == [[1, 0]] * 4
+
+    def kept(x: Any) -> Any:
+        return x[pa.nonzero(x > 1.5, size=3)]
+
+    for g in (kept, pa.jit(kept)):
+        for _ in range(4):
+            found = g(pa.asarray([1.0, 2.0, 4.0])).numpy()
+            np.testing.assert_array_equal(found, [2, 4, np.nan])
 
 
 def test_dtypes_of_writes() -> None:

@@ -156,7 +156,7 @@ def check(entry: Any, operands: Any, found: Any) -> None:
 
 def agree(expected: Any, found: Any, bound: Any, zeros: bool, what: str) -> None:
     """Equal; or, where finite, within `bound` of it. NaN equals NaN; zeros have one sign."""
-    if expected.dtype.kind in "iub":
+    if expected.dtype.kind in "iubc":
         np.testing.assert_array_equal(found, expected, err_msg=what)
         return
     e, f = expected.astype(np.float64), found.astype(np.float64)

@@ -84,6 +84,8 @@ def _like(name: str, x: Any, number: Any, dtype: Any, where: Any) -> Tensor:
     x = asarray(x)
     target = x.dtype if dtype is None else as_dtype(dtype)
     home = x.device if where is None else where
+    if target is dtypes.bool_ and name != "full_like":
+        number = bool(number)
     return filled(name, x.shape, fitting(name, number, target), target, home)
 
 
@@ -196,6 +198,26 @@ def linspace(
     last = flag("linspace", "endpoint", endpoint)
     with np.errstate(all="ignore"):
         numbers = np.linspace(a, b, count, endpoint=last, dtype=np.float64)
+    return constant(held(numbers, target, False), target, device)
+
+
+def logspace(
+    start: Any, stop: Any, num: int = 50, base: float = 10.0, *, endpoint: bool = True,
+    dtype: Any = None, device: Any = None,
+) -> Tensor:  # fmt: skip
+    """`num` powers of a base whose exponents run evenly from start to stop.
+
+    >>> import proa as pa
+    >>> pa.logspace(0, 2, 3).tolist()
+    [1.0, 10.0, 100.0]
+    """
+    (count,) = as_shape("logspace", as_int("logspace", "num", num))
+    a, b = float(_plain("logspace", start)), float(_plain("logspace", stop))
+    target, of = new_dtype(dtype), real("logspace", "base", base)
+    need("logspace", 8 * count)
+    last = flag("logspace", "endpoint", endpoint)
+    with np.errstate(all="ignore"):
+        numbers = np.logspace(a, b, count, endpoint=last, base=of, dtype=np.float64)
     return constant(held(numbers, target, False), target, device)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from proa import dtypes
 from proa.array.public import example_of, need_tensor, public, tensor_of
 from proa.compile.find import device as as_device
-from proa.convert import asarray
+from proa.convert import asarray, fitting
 from proa.defaults import natural_dtype
 from proa.dtypes import bool_
 from proa.dtypes import dtype as as_dtype
@@ -19,7 +19,10 @@ from proa.dunders import fast_unary
 from proa.ops import arithmetic as ar
 from proa.ops import composite as cp
 from proa.ops import functions as fn
+from proa.ops import inverse as iv
+from proa.ops import movement as mv
 from proa.ops import operators as op
+from proa.ops import parts
 from proa.ops.primitive import Primitive, apply, as_number, number_of, promoted, value_of
 from proa.tensor import Tensor, moved
 
@@ -91,26 +94,6 @@ def _isinf(x: Any) -> Any:
     return fn.not_(fn.is_finite(x)) & ar.eq(x, x)
 
 
-def _tan(x: Any) -> Any:
-    return fn.sin(x) / fn.cos(x)
-
-
-def _sinh(x: Any) -> Any:
-    """2 sinh(x / 2) cosh(x / 2): no overflow before the result's own."""
-    h = _float(x) * 0.5
-    return (fn.expm1(h) - fn.expm1(-h)) * (0.5 * (fn.exp(h) + fn.exp(-h)))
-
-
-def _cosh(x: Any) -> Any:
-    root = fn.exp(_float(x) * 0.5)
-    return (0.5 * root) * root + (0.5 / root) / root
-
-
-def _atanh(x: Any) -> Any:
-    x = _float(x)
-    return 0.5 * (fn.log1p(x) - fn.log1p(-x))
-
-
 def _float(x: Any) -> Any:
     return x if value_of("float", x).spec.dtype.is_inexact else op.astype(x, dtypes.default_float())
 
@@ -137,6 +120,19 @@ def _floats(x: Any, y: Any) -> Any:
     return [_float(v) for v in promoted(ar.pow, (x, y))]
 
 
+def _of_complex(primitive: Primitive, otherwise: Callable[..., Any]) -> Callable[..., Any]:
+    def of(x: Any) -> Any:
+        dtype = value_of(primitive.name, x).spec.dtype
+        return apply(primitive, (x,)) if dtype.kind == "complex" else otherwise(x)
+
+    return of
+
+
+_conj = _of_complex(parts.conj, op.positive)
+_real = _of_complex(parts.real, op.positive)
+_imag = _of_complex(parts.imag, lambda x: mv.zeros(x.shape, x.value.spec))
+
+
 def truth(x: Any) -> Any:
     """Whether each element differs from 0."""
     return op.astype(x, bool_)
@@ -149,8 +145,15 @@ def _logical(function: Any) -> Any:
 # fmt: off
 abs = _function("abs", 1, fn.abs, "|x|. The derivative at 0 is 0.", "[-1.5, 2.0]", "[1.5, 2.0]")
 add = _function("add", 2, ar.add, "x1 + x2.", "[1, 2]; [3, 4]", "[4, 6]")
-atanh = _function("atanh", 1, _atanh, "The inverse of tanh, (log(1 + x) - log(1 - x)) / 2.",
-    "[0.0, 1.0]", "[0.0, inf]")
+acos = _function("acos", 1, iv.acos, "The inverse of cos, 0 to pi.", "[1.0]", "[0.0]")
+acosh = _function("acosh", 1, iv.acosh, "The inverse of cosh, from 0 on.", "[1.0]", "[0.0]")
+asin = _function("asin", 1, iv.asin, "The inverse of sin, -pi/2 to pi/2.", "[0.0]", "[0.0]")
+asinh = _function("asinh", 1, iv.asinh, "The inverse of sinh.", "[0.0]", "[0.0]")
+atan = _function("atan", 1, iv.atan, "The inverse of tan, -pi/2 to pi/2.", "[0.0]", "[0.0]")
+atan2 = _function("atan2", 2, iv.atan2,
+    "The angle of the point (x2, x1), -pi to pi: atan(x1 / x2) in the right quadrant.",
+    "[0.0]; [1.0]", "[0.0]")
+atanh = _function("atanh", 1, iv.atanh, "The inverse of tanh.", "[0.0, 1.0]", "[0.0, inf]")
 bitwise_and = _function("bitwise_and", 2, ar.and_, "Bits that are set in both; integers or bool.",
     "[6]; [3]", "[2]")
 bitwise_invert = _function("bitwise_invert", 1, fn.not_, "Every bit turned; integers or bool.",
@@ -168,10 +171,11 @@ bitwise_xor = _function("bitwise_xor", 2, ar.xor,
     "[6]; [3]", "[5]")
 ceil = _function("ceil", 1, _ceil_of, "The smallest integer not below x.",
     "[1.2, -1.2]", "[2.0, -1.0]")
+conj = _function("conj", 1, _conj, "a - b i of a + b i; of real numbers x.", "[1.5]", "[1.5]")
 copysign = _function("copysign", 2, _copysign, "|x1| with the sign of x2, that of -0.0 included.",
     "[1.0, 2.0]; [-0.0, 3.0]", "[-1.0, 2.0]")
 cos = _function("cos", 1, fn.cos, "cos(x), x in radians.", "[0.0]", "[1.0]")
-cosh = _function("cosh", 1, _cosh, "(e^x + e^-x) / 2.", "[0.0]", "[1.0]")
+cosh = _function("cosh", 1, iv.cosh, "(e^x + e^-x) / 2.", "[0.0]", "[1.0]")
 divide = _function("divide", 2, op.divide, "True division x1 / x2; integers are divided as floats.",
     "[1, 3]; [2, 2]", "[0.5, 1.5]")
 equal = _function("equal", 2, ar.eq, "x1 = x2; false where either is NaN.",
@@ -190,6 +194,7 @@ greater_equal = _function("greater_equal", 2, op.greater_equal, "x1 >= x2.",
     "[1, 2]; [2, 2]", "[False, True]")
 hypot = _function("hypot", 2, _hypot, "sqrt(x1^2 + x2^2), without overflow on the way.",
     "[3.0]; [4.0]", "[5.0]")
+imag = _function("imag", 1, _imag, "b of a + b i; of real numbers 0.", "[1.5]", "[0.0]")
 isfinite = _function("isfinite", 1, fn.is_finite, "Neither infinite nor NaN.",
     "[1.0, float('inf')]", "[True, False]")
 isinf = _function("isinf", 1, _isinf, "Infinite, of either sign.",
@@ -198,11 +203,11 @@ isnan = _function("isnan", 1, _isnan, "Not a number.", "[1.0, float('nan')]", "[
 less = _function("less", 2, ar.lt, "x1 < x2.", "[1, 3]; [2, 2]", "[True, False]")
 less_equal = _function("less_equal", 2, ar.le, "x1 <= x2.", "[2, 3]; [2, 2]", "[True, False]")
 log = _function("log", 1, fn.log, "The natural logarithm.", "[1.0]", "[0.0]")
-log10 = _function("log10", 1, lambda x: fn.log(x) * 0.4342944819032518,
+log10 = _function("log10", 1, fn.log10,
     "The logarithm to base 10, log(x) / log(10).",
     "[1.0]", "[0.0]")
 log1p = _function("log1p", 1, fn.log1p, "log(1 + x), exact near 0.", "[0.0]", "[0.0]")
-log2 = _function("log2", 1, lambda x: fn.log(x) * 1.4426950408889634,
+log2 = _function("log2", 1, fn.log2,
     "The logarithm to base 2, log(x) / log(2).",
     "[1.0]", "[0.0]")
 logaddexp = _function("logaddexp", 2, _logaddexp, "log(e^x1 + e^x2), without overflow.",
@@ -223,6 +228,9 @@ minimum = _function("minimum", 2, ar.minimum,
     "[1, 4]; [3, 2]", "[1, 2]")
 multiply = _function("multiply", 2, ar.mul, "x1 x2.", "[1, 2]; [3, 4]", "[3, 8]")
 negative = _function("negative", 1, fn.neg, "-x.", "[1, -2]", "[-1, 2]")
+nextafter = _function("nextafter", 2, cp.nextafter,
+    "The float that follows x1 in the direction of x2; x2 where they are equal.",
+    "[0.0]; [0.0]", "[0.0]")
 not_equal = _function("not_equal", 2, op.not_equal, "x1 differs from x2; true where either is NaN.",
     "[1, 2]; [1, 3]", "[False, True]")
 positive = _function("positive", 1, op.positive, "+x: a tensor of its own that equals x.",
@@ -230,6 +238,7 @@ positive = _function("positive", 1, op.positive, "+x: a tensor of its own that e
 pow = _function("pow", 2, op.power,
     "x1 to the power x2. Integers to a negative power: 0, unless the base is 1 or -1.",
     "[2.0, 3.0]; [3.0, 2.0]", "[8.0, 9.0]")
+real = _function("real", 1, _real, "a of a + b i; of real numbers x.", "[1.5, -2.0]", "[1.5, -2.0]")
 reciprocal = _function("reciprocal", 1, op.reciprocal, "1 / x.", "[4.0]", "[0.25]")
 relu = _function("relu", 1, cp.relu, "max(x, 0); the derivative at 0 is 0.",
     "[-1.0, 2.0]", "[0.0, 2.0]")
@@ -244,11 +253,11 @@ sign = _function("sign", 1, fn.sign, "-1, 0 or 1; NaN of NaN.", "[-3, 0, 2]", "[
 signbit = _function("signbit", 1, _signbit, "Whether the sign is set, also that of -0.0 and NaN.",
     "[-0.0, 0.0]", "[True, False]")
 sin = _function("sin", 1, fn.sin, "sin(x), x in radians.", "[0.0]", "[0.0]")
-sinh = _function("sinh", 1, _sinh, "(e^x - e^-x) / 2.", "[0.0]", "[0.0]")
+sinh = _function("sinh", 1, iv.sinh, "(e^x - e^-x) / 2.", "[0.0]", "[0.0]")
 sqrt = _function("sqrt", 1, fn.sqrt, "The square root; NaN of negative numbers.", "[9.0]", "[3.0]")
 square = _function("square", 1, op.square, "x x.", "[3, -2]", "[9, 4]")
 subtract = _function("subtract", 2, ar.sub, "x1 - x2.", "[5, 2]; [3, 4]", "[2, -2]")
-tan = _function("tan", 1, _tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
+tan = _function("tan", 1, fn.tan, "sin(x) / cos(x), x in radians.", "[0.0]", "[0.0]")
 tanh = _function("tanh", 1, fn.tanh, "The hyperbolic tangent.", "[0.0]", "[0.0]")
 trunc = _function("trunc", 1, _trunc, "x without its fraction.", "[1.7, -1.7]", "[1.0, -1.0]")
 # fmt: on
@@ -272,7 +281,8 @@ def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
 
 @public
 def clip(x: Any, min: Any = None, max: Any = None) -> Tensor:
-    """x limited to min <= x <= max, numbers or tensors; the gradient passes at the bounds.
+    """x limited to min <= x <= max, numbers or tensors; NaN where a bound is. The gradient passes
+    at the bounds.
 
     >>> import proa as pa
     >>> pa.clip(pa.asarray([-2.0, 0.5, 2.0]), -1.0, 1.0).tolist()
@@ -293,3 +303,12 @@ def astype(x: Any, dtype: Any, *, copy: bool = True, device: Any = None) -> Tens
     need_tensor("astype", x)
     found = op.astype(x, dtype)
     return found if device is None else moved(asarray(found), as_device(device))
+
+
+def same_dtype(x: Any, value: Any) -> Any:
+    """A number or tensor in the dtype of x."""
+    dtype = value_of("value", x).spec.dtype
+    number = number_of(value)
+    if number is not None:
+        return as_number("value", fitting("value", number, dtype), dtype)
+    return op.astype(value, dtype)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from proa.array.public import public
+from proa.convert import asarray
 from proa.dtypes import int64
-from proa.errors import ArgumentError, message
+from proa.errors import ArgumentError, ShapeError, message
 from proa.indexing import getitem
+from proa.indexing.masks import refuse_recorded
 from proa.ops import composite as cp
 from proa.ops import functions as fn
 from proa.ops import movement as mv
-from proa.ops import moves, scans
-from proa.ops.composite.common import flag
+from proa.ops import moves, reduce, scans
+from proa.ops.composite.common import flag, integers
+from proa.ops.creation import iota
 from proa.ops.indexing import dynamic_slice, take_along
-from proa.ops.primitive import apply, as_number, value_of
+from proa.ops.primitive import apply, as_number, cast_to, value_of
 from proa.shapes import as_axis, as_int, as_shape
 from proa.shapes import broadcast_shapes as _meet
 from proa.tensor import Tensor
@@ -79,8 +82,11 @@ def reshape(x: Any, shape: Any, copy: bool | None = None) -> Tensor:
 
 
 @public
-def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
+def repeat(x: Any, repeats: Any, axis: int | None = None, *, size: int | None = None) -> Tensor:
     """Each element `repeats` times in a row along an axis (of the flattened tensor if None).
+
+    repeats: an int, or integers for each element along the axis (one for all); then `size` is how
+    many there are together, needed under `jit`.
 
     PyTorch's `x.repeat(...)` is `tile`.
 
@@ -88,14 +94,38 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
     >>> pa.repeat(pa.asarray([1, 2]), 2).tolist()
     [1, 1, 2, 2]
     """
-    (times,) = as_shape("repeat", as_int("repeat", "repeats", repeats))
     x = moves.reshape(x, (-1,)) if axis is None else x
     shape = value_of("repeat", x).spec.shape
     a = as_axis("repeat", 0 if axis is None else axis, len(shape))
+    if size is not None:
+        (size,) = as_shape("repeat", as_int("repeat", "size", size))
+    if isinstance(repeats, (list, tuple)) or hasattr(repeats, "shape"):
+        return _repeated(x, asarray(repeats), a, size)
+    (times,) = as_shape("repeat", as_int("repeat", "repeats", repeats))
     wide = (*shape[: a + 1], times, *shape[a + 1 :])
     axes = tuple([i for i in range(len(wide)) if i != a + 1])
     found = apply(mv.broadcast, (x,), shape=wide, axes=axes)
     return moves.reshape(found, (*shape[:a], shape[a] * times, *shape[a + 1 :]))  # type: ignore[no-any-return]
+
+
+def _repeated(x: Any, repeats: Tensor, axis: int, size: int | None) -> Tensor:
+    """By the last element whose repetitions begin at or before each place."""
+    n = value_of("repeat", x).spec.shape[axis]
+    integers("repeat", "repeats", repeats)
+    if repeats.ndim > 1 or (repeats.size != 1 and repeats.shape != (n,)):
+        given = f"repeats of shape {repeats.shape} for {n} elements"
+        raise ShapeError(message("repeat", given, "one int, or one for each element"))
+    times = moves.broadcast_to(cast_to(moves.reshape(repeats, (-1,)), int64), (n,))
+    if size is None:
+        refuse_recorded("repeat", times, "pa.repeat(x, repeats, size=n)")
+        low = int(reduce.min(times).item()) if n else 0
+        if low < 0:
+            raise ArgumentError(message("repeat", f"{low} repetitions", "at least 0"))
+        size = int(reduce.sum(times).item())
+    (count,) = as_shape("repeat", size)
+    ends = apply(scans.cumsum, (times,), axis=0, reverse=False)
+    places = cp.searchsorted(ends, apply(iota, (), shape=(count,), axis=0, dtype=int64), "right")
+    return cp.take(x, places, axis)  # type: ignore[no-any-return]
 
 
 @public
@@ -168,7 +198,7 @@ take = public(cp.take)
 take_along_axis = public(cp.take_along_axis)
 
 
-def _sorted(name: str, x: Any, axis: int, descending: bool, stable: bool) -> tuple[Any, Any]:
+def sorted_along(name: str, x: Any, axis: int, descending: bool, stable: bool) -> tuple[Any, Any]:
     """Values and indices. What is sorted the other way round is -x or its turned bits, so that
     equal elements stay in order and NaN comes last."""
     given = value_of(name, x).spec
@@ -189,7 +219,7 @@ def sort(x: Any, axis: int = -1, descending: bool = False, stable: bool = True) 
     >>> pa.sort(pa.asarray([3, 1, 2]), descending=True).tolist()
     [3, 2, 1]
     """
-    return _sorted("sort", x, axis, descending, stable)[0]  # type: ignore[no-any-return]
+    return sorted_along("sort", x, axis, descending, stable)[0]  # type: ignore[no-any-return]
 
 
 @public
@@ -200,4 +230,4 @@ def argsort(x: Any, axis: int = -1, descending: bool = False, stable: bool = Tru
     >>> pa.argsort(pa.asarray([3, 1, 2])).tolist()
     [1, 2, 0]
     """
-    return _sorted("argsort", x, axis, descending, stable)[1]  # type: ignore[no-any-return]
+    return sorted_along("argsort", x, axis, descending, stable)[1]  # type: ignore[no-any-return]

@@ -7,16 +7,19 @@ from sys import getrefcount
 from typing import Any, Final, final
 
 from proa import dunders  # noqa: F401  (operators stand before methods)
+from proa.array import counting as ct
 from proa.array import creation as cr
 from proa.array import elementwise as ew
 from proa.array import manipulation as mp
+from proa.array import matrices as mx
 from proa.array import reductions as rs
-from proa.convert import asarray, clone, fitting
+from proa.array import statistics as st
+from proa.convert import asarray, clone
 from proa.errors import ArgumentError, message
 from proa.indexing import counts_of_temporary, is_part, warn_if_part
 from proa.ops import movement as mv
 from proa.ops import operators as op
-from proa.ops.primitive import apply, as_number, number_of
+from proa.ops.primitive import apply
 from proa.tensor import Tensor, assign
 
 
@@ -78,21 +81,9 @@ def _method_index_select(x: Tensor, axis: int, index: Any) -> Tensor:
     return mp.take(x, index, axis)  # type: ignore[no-any-return]
 
 
-def _method_masked_fill(x: Tensor, mask: Any, value: Any) -> Tensor:
-    """`value` where the mask holds, else x, in the dtype of x."""
-    return ew.where(mask, _same_dtype(x, value), x)
-
-
 def _method_where(x: Tensor, condition: Any, other: Any) -> Tensor:
     """x where the condition holds, else `other`."""
     return ew.where(condition, x, other)
-
-
-def _same_dtype(x: Tensor, value: Any) -> Any:
-    number = number_of(value)
-    if number is not None:
-        return as_number("value", fitting("value", number, x.dtype), x.dtype)
-    return op.astype(value, x.dtype)
 
 
 def _method_clone(x: Tensor) -> Tensor:
@@ -111,24 +102,30 @@ def _method_dim(x: Tensor) -> int:
 
 
 METHODS: Final[dict[str, Callable[..., Any]]] = {
-    "abs": ew.abs, "all": rs.all, "any": rs.any, "argmax": rs.argmax, "argmin": rs.argmin,
-    "argsort": mp.argsort, "broadcast_to": mp.broadcast_to, "ceil": ew.ceil, "clamp": ew.clip,
-    "clip": ew.clip, "clone": _method_clone, "cos": ew.cos, "cumsum": rs.cumulative_sum,
-    "diff": rs.diff, "dim": _method_dim, "erf": ew.erf, "exp": ew.exp, "expand": _method_expand,
-    "expand_dims": mp.expand_dims, "expm1": ew.expm1, "flatten": mp.flatten, "flip": mp.flip,
-    "floor": ew.floor, "index_select": _method_index_select, "isfinite": ew.isfinite,
+    "abs": ew.abs, "acos": ew.acos, "acosh": ew.acosh, "all": rs.all, "any": rs.any,
+    "argmax": rs.argmax, "argmin": rs.argmin, "argsort": mp.argsort, "asin": ew.asin,
+    "asinh": ew.asinh, "atan": ew.atan, "atan2": ew.atan2, "atanh": ew.atanh,
+    "bincount": ct.bincount, "broadcast_to": mp.broadcast_to, "ceil": ew.ceil, "clamp": ew.clip,
+    "clip": ew.clip, "clone": _method_clone, "conj": ew.conj, "cos": ew.cos, "cosh": ew.cosh,
+    "cummax": rs.cummax, "cummin": rs.cummin, "cumprod": rs.cumulative_prod,
+    "cumsum": rs.cumulative_sum, "diagonal": mx.diagonal, "diff": rs.diff, "dim": _method_dim,
+    "erf": ew.erf, "exp": ew.exp, "expand": _method_expand, "expand_dims": mp.expand_dims,
+    "expm1": ew.expm1, "flatten": mp.flatten, "flip": mp.flip, "floor": ew.floor,
+    "index_add": ct.index_add, "index_select": _method_index_select, "isfinite": ew.isfinite,
     "isinf": ew.isinf, "isnan": ew.isnan, "log": ew.log, "log10": ew.log10, "log1p": ew.log1p,
-    "log2": ew.log2, "log_softmax": rs.log_softmax, "logsumexp": rs.logsumexp,
-    "masked_fill": _method_masked_fill, "matmul": rs.matmul, "max": rs.max, "maximum": ew.maximum,
-    "mean": rs.mean, "min": rs.min, "minimum": ew.minimum, "moveaxis": mp.moveaxis,
-    "numel": _method_numel, "permute": _method_permute, "pow": ew.pow, "reciprocal": ew.reciprocal,
-    "relu": ew.relu, "repeat": _method_repeat, "reshape": _method_reshape, "roll": mp.roll,
-    "round": ew.round, "rsqrt": ew.rsqrt, "sigmoid": ew.sigmoid, "sign": ew.sign, "sin": ew.sin,
+    "log2": ew.log2, "log_softmax": rs.log_softmax, "logcumsumexp": rs.logcumsumexp,
+    "logsumexp": rs.logsumexp, "masked_fill": mx.masked_fill, "matmul": rs.matmul, "max": rs.max,
+    "maximum": ew.maximum, "mean": rs.mean, "min": rs.min, "minimum": ew.minimum,
+    "moveaxis": mp.moveaxis, "nanmean": st.nanmean, "nansum": st.nansum, "nextafter": ew.nextafter,
+    "numel": _method_numel, "permute": _method_permute, "pow": ew.pow, "prod": rs.prod,
+    "quantile": st.quantile, "reciprocal": ew.reciprocal, "relu": ew.relu,
+    "repeat": _method_repeat, "reshape": _method_reshape, "roll": mp.roll, "round": ew.round,
+    "rsqrt": ew.rsqrt, "sigmoid": ew.sigmoid, "sign": ew.sign, "sin": ew.sin, "sinh": ew.sinh,
     "softmax": rs.softmax, "sort": mp.sort, "sqrt": ew.sqrt, "square": ew.square,
     "squeeze": mp.squeeze, "std": rs.std, "sum": rs.sum, "swapaxes": mp.swapaxes, "take": mp.take,
-    "tan": ew.tan, "tanh": ew.tanh, "tile": _method_tile, "transpose": _method_transpose,
-    "tril": cr.tril, "triu": cr.triu, "trunc": ew.trunc, "unsqueeze": mp.expand_dims, "var": rs.var,
-    "view": _method_reshape, "where": _method_where,
+    "tan": ew.tan, "tanh": ew.tanh, "tile": _method_tile, "topk": st.topk, "trace": mx.trace,
+    "transpose": _method_transpose, "tril": cr.tril, "triu": cr.triu, "trunc": ew.trunc,
+    "unsqueeze": mp.expand_dims, "var": rs.var, "view": _method_reshape, "where": _method_where,
 }  # fmt: skip
 
 
@@ -137,7 +134,7 @@ def _scaled(other: Any, alpha: Any) -> Any:
 
 
 def _fill(x: Tensor, number: Any) -> Any:
-    return apply(mv.broadcast, (_same_dtype(x, number),), shape=x.shape, axes=())
+    return apply(mv.broadcast, (ew.same_dtype(x, number),), shape=x.shape, axes=())
 
 
 # What a method that ends in `_` makes of a tensor: the new value.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from proa import dtypes
 from proa.array.elementwise import truth
 from proa.array.public import need_tensor, over_axes, public
 from proa.convert import asarray
@@ -16,7 +15,7 @@ from proa.ops import movement as mv
 from proa.ops import moves, products, reduce, scans
 from proa.ops import operators as op
 from proa.ops.composite.common import flag
-from proa.ops.primitive import apply, value_of
+from proa.ops.primitive import Primitive, apply, as_number, value_of
 from proa.shapes import as_axis, as_int
 from proa.tensor import Tensor
 
@@ -43,6 +42,7 @@ mean = over_axes("mean", cp.mean)
 min = over_axes(
     "min", reduce.min, "pa.min(pa.asarray([[1, 4], [3, 2]]), axis=0).tolist()", "[1, 2]"
 )
+prod = over_axes("prod", reduce.prod)
 softmax = over_axes("softmax", cp.softmax)
 std = over_axes("std", cp.std)
 sum = over_axes("sum", reduce.sum)
@@ -61,6 +61,23 @@ def count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Tensor:
     return reduce.sum(op.astype(truth(x), int64), axis, keepdims=keepdims)  # type: ignore[no-any-return]
 
 
+def _cumulative(
+    name: str, primitive: Primitive, x: Any, axis: Any, dtype: Any, with_initial: Any, first: int
+) -> Any:
+    given = value_of(name, x).spec
+    if axis is None and given.ndim != 1:
+        raise ArgumentError(message(name, f"no axis for {given.ndim} axes", "an axis", "axis=0"))
+    a = as_axis(name, 0 if axis is None else axis, given.ndim)
+    x = reduce.totalled(name, x, dtype)
+    found = apply(primitive, (x,), axis=a, reverse=False)
+    if not flag(name, "include_initial", with_initial):
+        return found
+    grow = tuple([int(i == a) for i in range(given.ndim)])
+    none = (0,) * given.ndim
+    number = as_number(name, first, found.value.spec.dtype)
+    return mv.pad(found, number, low=grow, high=none, interior=none)
+
+
 @public
 def cumulative_sum(
     x: Any, axis: int | None = None, dtype: Any = None, include_initial: bool = False
@@ -72,23 +89,27 @@ def cumulative_sum(
     >>> pa.cumulative_sum(pa.asarray([1, 2, 3])).tolist()
     [1, 3, 6]
     """
-    given = value_of("cumulative_sum", x).spec
-    if axis is None and given.ndim != 1:
-        hint = "axis=0"
-        raise ArgumentError(
-            message("cumulative_sum", f"no axis for {given.ndim} axes", "an axis", hint)
-        )
-    a = as_axis("cumulative_sum", 0 if axis is None else axis, given.ndim)
-    if dtype is not None:
-        x = op.astype(x, dtype)
-    elif not given.dtype.is_inexact:
-        x = op.astype(x, int64 if given.dtype.signed or given.dtype is bool_ else dtypes.uint64)
-    found = apply(scans.cumsum, (x,), axis=a, reverse=False)
-    if not flag("cumulative_sum", "include_initial", include_initial):
-        return found  # type: ignore[no-any-return]
-    grow = tuple([int(i == a) for i in range(given.ndim)])
-    none = (0,) * given.ndim
-    return mv.pad(found, low=grow, high=none, interior=none)  # type: ignore[no-any-return]
+    return _cumulative("cumulative_sum", scans.cumsum, x, axis, dtype, include_initial, 0)  # type: ignore[no-any-return]
+
+
+@public
+def cumulative_prod(
+    x: Any, axis: int | None = None, dtype: Any = None, include_initial: bool = False
+) -> Tensor:
+    """Products of the first 1, 2, 3, ... elements along an axis, which may be left out where x has
+    one only; with `include_initial` a 1 comes first. Small integers and bool are multiplied as
+    int64. The derivative is right at zeros.
+
+    >>> import proa as pa
+    >>> pa.cumulative_prod(pa.asarray([1, 2, 3])).tolist()
+    [1, 2, 6]
+    """
+    return _cumulative("cumulative_prod", scans.cumprod, x, axis, dtype, include_initial, 1)  # type: ignore[no-any-return]
+
+
+cummax = public(cp.cummax)
+cummin = public(cp.cummin)
+logcumsumexp = public(cp.logcumsumexp)
 
 
 @public

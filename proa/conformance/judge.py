@@ -199,6 +199,8 @@ def _apart(a: Array, b: Array) -> Array:
     """|a - b|; 0 where both are the same infinity or NaN, infinity where one of them is."""
     if a.dtype.kind == "b":
         return (a ^ b).astype(np.float64)
+    if a.dtype.kind == "c":
+        return np.maximum(_apart(a.real, b.real), _apart(a.imag, b.imag))
     a, b = a.astype(np.float64), b.astype(np.float64)
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     gap = np.abs(a - b)

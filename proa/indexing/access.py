@@ -11,8 +11,10 @@ from proa.errors import DtypeError, GradientError, ShapeError, message
 from proa.graph.build import current_sink
 from proa.graph.node import Value
 from proa.graph.spec import spec
+from proa.indexing.masks import is_mask
 from proa.indexing.selection import Selection, Window, select_from
 from proa.indexing.temporaries import refuse_temporary, warn_if_part
+from proa.ops.arithmetic import select
 from proa.ops.indexing import dynamic_slice, dynamic_update, gather, scatter
 from proa.ops.movement import broadcast, flip, permute, reshape
 from proa.ops.primitive import apply, as_number, cast_to, number_of, value_of
@@ -24,13 +26,15 @@ from proa.tensor import Tensor, assign
 
 
 def getitem(x: Any, index: Any) -> Any:
-    """x[index]: ints, slices of any step, `None`, `...`, integer tensors of 0 axes, and one integer
-    tensor, array or list with axes.
+    """x[index]: ints, slices of any step, `None`, `...`, and integer tensors, arrays or lists,
+    which are broadcast; a mask (bool) stands for the places where it is true, which are counted at
+    once: under `jit` say `x[pa.nonzero(mask, size=n)]`.
 
     Bounds of ints, lists and arrays are checked here; slices are cut as Python cuts them. Elements
     that an integer *tensor* addresses outside an axis are NaN (0 in other dtypes). An int drops
     its axis wherever it stands; the axes of an index tensor take the place of the one it
-    addresses.
+    addresses; those of several the place of the first, or stand in front where a slice lies
+    between.
 
     >>> import proa as pa
     >>> pa.asarray([[1, 2, 3], [4, 5, 6]])[1, ::-2].tolist()
@@ -39,10 +43,22 @@ def getitem(x: Any, index: Any) -> Any:
     shape = value_of("getitem", x).spec.shape
     if type(index) is int and shape and -shape[0] <= index < shape[0]:  # x[i], the most frequent
         return _row(x, index % shape[0], shape[1:])
+    if not shape or type(index) is not tuple:
+        x, index = _with_axis(x, index)
+        shape = x.value.spec.shape
     chosen = select_from(shape, index)
     found = _read(x, chosen)
     done = found is not x and found.value.spec.shape == chosen.shape
     return found if done else apply(reshape, (found,), shape=chosen.shape)
+
+
+def _with_axis(x: Any, index: Any) -> tuple[Any, Any]:
+    """A mask of 0 axes keeps or drops all of x: as one of a new first axis."""
+    only = index[0] if type(index) is tuple and len(index) == 1 else index
+    if isinstance(only, (slice, list)) or not is_mask(only) or len(only.shape):
+        return x, index
+    row = apply(reshape, (x,), shape=(1, *x.value.spec.shape))
+    return row, asarray(only).reshape((1,))
 
 
 def _row(x: Any, i: int, shape: Shape) -> Any:
@@ -113,8 +129,26 @@ def setitem(x: Any, index: Any, new: Any) -> None:
         raise GradientError(
             message("setitem", given, "a tensor that is no leaf", "with pa.no_grad(): ...")
         )
+    mask = _whole_mask(x, index, new)
+    if mask is not None:
+        assign(x, select(mask, _update(x, new, ()), x), "setitem")
+        return
     chosen = select_from(x.shape, index)
     assign(x, _written(x, chosen, _update(x, new, chosen.shape)), "setitem")
+
+
+def _whole_mask(x: Any, index: Any, new: Any) -> Any:
+    """A mask over the first axes of x that one number is written to, shaped to meet x: then no
+    shape depends on values."""
+    only = index[0] if type(index) is tuple and len(index) == 1 else index
+    if isinstance(only, (int, slice)) or not is_mask(only):
+        return None
+    if number_of(new) is None and getattr(new, "shape", None) != ():
+        return None
+    mask = asarray(only)
+    if mask.shape != x.shape[: mask.ndim]:
+        return None
+    return mask.reshape((*mask.shape, *[1] * (x.ndim - mask.ndim)))
 
 
 def _written(x: Any, chosen: Selection, update: Any) -> Any:

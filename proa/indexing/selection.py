@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -12,10 +12,11 @@ from proa.errors import IndexingError, message
 from proa.graph.build import current_sink
 from proa.graph.node import Value
 from proa.graph.spec import spec
+from proa.indexing.masks import is_mask, masked_places
 from proa.ops.arithmetic import lt, select
 from proa.ops.movement import broadcast
 from proa.ops.primitive import apply, cast_to, value_of
-from proa.shapes import Shape
+from proa.shapes import Shape, broadcast_shapes
 
 
 class Window(NamedTuple):
@@ -64,35 +65,54 @@ def select_from(shape: Shape, index: Any) -> Selection:
         if isinstance(item, slice):
             windows.append(_sliced(item, n))
             out.append(windows[-1].size)
-        elif (found := _tensor_of(item, axis, n)) is not None:
-            windows.append(Window(0, n))
-            tensors[axis] = found
-            out.append(found)
+            continue
+        if is_mask(item):
+            found = masked_places(item, shape, axis)
         else:
+            tensor = _tensor_of(item, axis, n)
+            found = () if tensor is None else (tensor,)
+        for a, tensor in enumerate(found, axis):
+            windows.append(Window(0, shape[a]))
+            tensors[a] = tensor
+        out += found or [_DROPPED]
+        if not found:
             windows.append(Window(_place(item, axis, n), 1, dropped=True))
     return _finished(tuple(windows), tensors, out)
 
 
+_DROPPED: Final = object()
+
+
 def _finished(windows: tuple[Window, ...], tensors: dict[int, Any], out: list[Any]) -> Selection:
-    """Index tensors of 0 axes are repeated to the shape of the one that has axes."""
-    wide = [a for a, t in tensors.items() if t.value.spec.ndim]
-    if len(wide) > 1:
-        given = f"{len(wide)} index tensors with axes"
-        hint = "pa.take_along_axis, or pa.where with a mask"
-        raise IndexingError(message("index", given, "at most one", hint))
-    own: Shape = tensors[wide[0]].value.spec.shape if wide else ()
-    place = wide[0] if wide else 0
+    """Index tensors are repeated to the shape in which they meet. It stands where the only one
+    with axes does; where several are, at the first, or in front if something lies between."""
+    wide = [i for i, part in enumerate(out) if _is_wide(part)]
+    shapes = [t.value.spec.shape for t in tensors.values()]
+    own: Shape = broadcast_shapes("index", shapes) if tensors else ()
+    first = wide[0] if wide else -1
+    if len(wide) > 1 and any(type(part) is int for part in out[wide[0] : wide[-1]]):
+        first = 0
+        out = [own, *[part for part in out if type(part) is int]]
+    place = next((a for a, t in tensors.items() if t.value.spec.ndim), 0) if first else 0
     shape: list[int] = []
-    for part in out:
+    for i, part in enumerate(out):
         if type(part) is int:
             shape.append(part)
-        elif part.value.spec.ndim:
+        elif i == first:
             shape += own
-    spread = {
-        a: t if t.value.spec.shape == own else apply(broadcast, (t,), shape=own, axes=())
-        for a, t in tensors.items()
-    }
-    return Selection(windows, spread, tuple(shape), place)
+    return Selection(windows, {a: _spread(t, own) for a, t in tensors.items()}, tuple(shape), place)
+
+
+def _is_wide(part: Any) -> bool:
+    return type(part) is not int and part is not _DROPPED and part.value.spec.ndim > 0
+
+
+def _spread(tensor: Any, shape: Shape) -> Any:
+    given = tensor.value.spec.shape
+    if given == shape:
+        return tensor
+    axes = tuple(range(len(shape) - len(given), len(shape)))
+    return apply(broadcast, (tensor,), shape=shape, axes=axes)
 
 
 def _expanded(shape: Shape, items: tuple[Any, ...]) -> list[Any]:
@@ -100,13 +120,20 @@ def _expanded(shape: Shape, items: tuple[Any, ...]) -> list[Any]:
     dots = [i for i, item in enumerate(items) if item is Ellipsis]
     if len(dots) > 1:
         raise IndexingError(message("index", f"{len(dots)} times `...`", "at most one"))
-    used = sum(1 for item in items if item is not None and item is not Ellipsis)
+    used = sum(_axes_of(item) for item in items if item is not None and item is not Ellipsis)
     if used > len(shape):
         given = f"{used} indices for shape {shape}"
         raise IndexingError(message("index", given, f"at most {len(shape)}"))
     whole = [slice(None)] * (len(shape) - used)
     at = dots[0] if dots else len(items)
     return [*items[:at], *whole, *items[at + 1 :]]
+
+
+def _axes_of(item: Any) -> int:
+    """How many axes an item stands for."""
+    if isinstance(item, (int, slice)) or not is_mask(item):
+        return 1
+    return np.ndim(item) if not hasattr(item, "value") else int(item.value.spec.ndim)
 
 
 def _sliced(item: slice, n: int) -> Window:
@@ -161,8 +188,6 @@ def _tensor_of(item: Any, axis: int, n: int) -> Any:
     found = getattr(item, "value", None)
     if type(found) is not Value:
         return None
-    if found.spec.dtype.kind == "bool":
-        raise IndexingError(_mask())
     if found.spec.dtype.kind != "int":
         given = f"an index of {found.spec.dtype.name}"
         raise IndexingError(message("index", given, "an integer dtype", "i.astype(pa.int64)"))
@@ -183,8 +208,6 @@ def _array_of(item: Any) -> Any:
         array = np.asarray(item)
     except ValueError:
         raise IndexingError(message("index", "a ragged list", "ints in a regular shape")) from None
-    if array.dtype.kind == "b":
-        raise IndexingError(_mask())
     if array.size == 0 and not isinstance(item, np.ndarray):
         array = array.astype(np.int64)
     if array.dtype.kind not in "iu":
@@ -206,5 +229,4 @@ def _checked(array: Any, axis: int, n: int) -> Any:
 
 
 def _mask() -> str:
-    hint = "pa.where(mask, x, 0.0), or x = pa.where(mask, v, x)"
-    return message("index", "a boolean mask", "integers: the shape must not depend on values", hint)
+    return message("index", "a single bool", "integers, or a mask with the sizes of axes", "int(i)")

@@ -26,6 +26,7 @@ from proa.ops.primitive import (
 )  # fmt: skip
 
 TWO_OVER_SQRT_PI = 1.1283791670955126
+LOG_2, LOG_10 = 0.6931471805599453, 2.302585092994046
 
 
 def _flat(x: Any, y: Any, dx: Any) -> None:
@@ -98,6 +99,18 @@ log1p = elementwise(
     doc="log(1 + x), exact near 0.",
 )  # fmt: skip
 
+log2 = elementwise(
+    "log2", accepts=FLOAT, meaning=np.log2, jvp=lambda x, y, dx: dx / (x * LOG_2), saves="x",
+    accuracy=ulp(4, 2), cost=14, domain=Domain(0.1, 10.0), edges={0.0: -inf, -1.0: nan, 1.0: 0.0},
+    doc="The logarithm to base 2.",
+)  # fmt: skip
+
+log10 = elementwise(
+    "log10", accepts=FLOAT, meaning=np.log10, jvp=lambda x, y, dx: dx / (x * LOG_10), saves="x",
+    accuracy=ulp(4, 2), cost=14, domain=Domain(0.1, 10.0), edges={0.0: -inf, -1.0: nan, 1.0: 0.0},
+    doc="The logarithm to base 10.",
+)  # fmt: skip
+
 sqrt = elementwise(
     "sqrt", accepts=FLOAT, core=True, meaning=np.sqrt, jvp=lambda x, y, dx: dx / (y + y),
     saves="y", cost=4, domain=Domain(0.1, 4.0), edges={-1.0: nan, -0.0: -0.0, inf: inf},
@@ -118,6 +131,12 @@ sin = elementwise(
 cos: Primitive = elementwise(
     "cos", accepts=FLOAT, core=True, meaning=np.cos, jvp=lambda x, y, dx: -sin(x) * dx, saves="x",
     accuracy=ulp(2, 2), cost=16, edges={inf: nan, 0.0: 1.0}, doc="cos(x), x in radians.",
+)  # fmt: skip
+
+tan: Primitive = elementwise(
+    "tan", accepts=FLOAT, meaning=np.tan, jvp=lambda x, y, dx: (y * y + 1.0) * dx, saves="y",
+    accuracy=ulp(4, 2), cost=20, domain=Domain(-1.3, 1.3), edges={inf: nan, -0.0: -0.0},
+    doc="tan(x), x in radians.",
 )  # fmt: skip
 
 tanh = elementwise(

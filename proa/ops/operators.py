@@ -63,7 +63,10 @@ def floor_divide(x: Any, y: Any) -> Any:
     if not x.value.spec.dtype.is_inexact:
         return quotient
     exact = fn.floor(ar.div(x - ar.rem(x, y), y) + 0.5)
-    return ar.select(fn.is_finite(exact), exact, fn.floor(quotient))
+    is_some = not_equal(x, 0.0)  # the quotient of a zero knows its sign
+    below = is_some & ar.eq(quotient, 0.0) & ar.xor(ar.lt(x, 0.0), ar.lt(y, 0.0))  # y is infinite
+    rounded = ar.select(below, -1.0, fn.floor(quotient))
+    return ar.select(fn.is_finite(exact) & is_some, exact, rounded)
 
 
 def power(x: Any, y: Any) -> Any:
@@ -133,7 +136,7 @@ def where(condition: Any, x: Any, y: Any) -> Any:
 
 
 def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x limited to min <= x <= max; the gradient passes at the bounds.
+    """x limited to min <= x <= max; NaN where a bound is. The gradient passes at the bounds.
 
     >>> import proa as pa
     >>> pa.clip(pa.asarray([-2.0, 0.5, 2.0]), -1.0, 1.0).tolist()
@@ -144,10 +147,19 @@ def clip(x: Any, min: Any = None, max: Any = None) -> Any:
         if bound is not None and number_of(bound) is None:
             value_of("clip", bound)
     if min is not None:
-        x = ar.select(ar.lt(x, min), _bound(min, given), x)
+        x = ar.select(_beyond(ar.lt(x, min), min), _bound(min, given), x)
     if max is not None:
-        x = ar.select(ar.lt(max, x), _bound(max, given), x)
+        x = ar.select(_beyond(ar.lt(max, x), max), _bound(max, given), x)
     return x
+
+
+def _beyond(found: Any, bound: Any) -> Any:
+    """Where the bound takes the place of x: also where it is NaN, which a number seldom is."""
+    number = number_of(bound)
+    if number is not None and number == number:
+        return found
+    dtype = value_of("clip", bound).spec.dtype
+    return ar.or_(found, fn.not_(ar.eq(bound, bound))) if dtype.is_float else found
 
 
 def _bound(bound: Any, given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Reductions over axes, that may be negative or left out: sum, max, all, argmax.
+"""Reductions over axes, that may be negative or left out: sum, product, max, all, argmax.
 
 What reaches a primitive of `ops/reductions.py` is exact.
 """
@@ -43,12 +43,28 @@ def sum(x: Any, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) 
     >>> pa.sum(pa.asarray([[1.0, 2.0], [3.0, 4.0]]), axis=1).tolist()
     [3.0, 7.0]
     """
-    given = value_of("sum", x).spec.dtype
+    return _reduce("sum", rd.sum_, totalled("sum", x, dtype), axis, keepdims)
+
+
+def totalled(op: str, x: Any, dtype: Any) -> Any:
+    """x in the dtype in which its elements are added or multiplied up."""
+    given = value_of(op, x).spec.dtype
     if dtype is not None:
-        x = astype(x, dtype)
-    elif not given.is_inexact:
-        x = astype(x, int64 if given.signed or given is bool_ else dtypes.uint64)
-    return _reduce("sum", rd.sum_, x, axis, keepdims)
+        return astype(x, dtype)
+    if given.is_inexact:
+        return x
+    return astype(x, int64 if given.signed or given is bool_ else dtypes.uint64)
+
+
+def prod(x: Any, axis: Any = None, *, dtype: Any = None, keepdims: bool = False) -> Any:
+    """The product over axes (all if None). Small integers and bool are multiplied as int64
+    (uint64). The derivative is right at zeros.
+
+    >>> import proa as pa
+    >>> pa.prod(pa.asarray([[1.0, 2.0], [3.0, 4.0]]), axis=1).tolist()
+    [2.0, 12.0]
+    """
+    return _reduce("prod", rd.prod_, totalled("prod", x, dtype), axis, keepdims)
 
 
 def max(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:

@@ -1,7 +1,8 @@
-"""Sum, max, min, argmax."""
+"""Sum, product, max, min, argmax."""
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from proa.errors import ArgumentError, ShapeError, message
 from proa.graph.spec import Spec, spec
 from proa.ops.arithmetic import eq, select
 from proa.ops.families.reduction import reduction
-from proa.ops.movement import broadcast
+from proa.ops.movement import broadcast, flip, permute, reshape
 from proa.ops.primitive import NUMERIC, REAL, Accuracy, Primitive, Sample, apply
 
 
@@ -52,6 +53,44 @@ def _extreme_rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str,
 sum_ = reduction(
     "sum", "sum", accepts=NUMERIC, core=True, meaning=_sum, linear=(0,), transpose=_sum_back,
     accuracy=Accuracy(1, 1, sums=True), doc="The sum over axes; 0 of nothing.",
+)  # fmt: skip
+
+
+def _prod(x: Any, axes: tuple[int, ...]) -> Any:
+    """Narrow floats are multiplied in float32 and rounded once."""
+    wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
+    return np.asarray(np.prod(x, axis=axes, dtype=wide)).astype(x.dtype)
+
+
+def _prod_tangent(x: Any, y: Any, dx: Any, axes: tuple[int, ...]) -> Any:
+    """Each tangent times the product of all other elements: of those before it and those after it.
+    Nothing is divided, so it is right where elements are 0."""
+    shape = x.value.spec.shape
+    kept = [i for i in range(len(shape)) if i not in axes]
+    sizes = tuple([shape[i] for i in kept])
+    order, count = (*kept, *axes), prod(shape[a] for a in axes)
+    rows = apply(permute, (x,), axes=order)
+    rows = apply(reshape, (rows,), shape=(*sizes, count))
+    before, after = (_others(rows, turned) for turned in (False, True))
+    steps = apply(permute, (dx,), axes=order)
+    steps = apply(reshape, (steps,), shape=(*sizes, count))
+    return apply(sum_, (before * after * steps,), axes=(len(sizes),))
+
+
+def _others(x: Any, turned: bool) -> Any:
+    """Products along the last axis of all elements before each (after each)."""
+    from proa.ops.scans import cumprod, earlier
+
+    axis = x.value.spec.ndim - 1
+    x = apply(flip, (x,), axes=(axis,)) if turned else x
+    x = earlier(apply(cumprod, (x,), axis=axis, reverse=False), axis, 1, 1.0)
+    return apply(flip, (x,), axes=(axis,)) if turned else x
+
+
+prod_ = reduction(
+    "prod", "sum", accepts=NUMERIC, meaning=_prod, jvp=_prod_tangent, saves="x",
+    accuracy=Accuracy(1, 1, sums=True),
+    doc="The product over axes; 1 of nothing. The derivative is right at zeros.",
 )  # fmt: skip
 
 max_ = reduction(

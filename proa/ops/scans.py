@@ -1,4 +1,4 @@
-"""Cumulative sum, and sort."""
+"""Cumulative sum and product, and sort."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 
 from proa.dtypes import int64
 from proa.errors import ArgumentError, DtypeError
+from proa.graph.build import current_sink
 from proa.graph.spec import Spec, spec
 from proa.ops.families.scan import factors, scan
 from proa.ops.indexing import take_along
+from proa.ops.movement import flip, pad, slice_
 from proa.ops.primitive import NUMERIC, REAL, Accuracy, Primitive, Sample, apply
 
 
@@ -39,6 +41,62 @@ cumsum = scan(
             (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError)],
     doc="Sums of the first 1, 2, 3, ... elements along an axis, added ascending; `reverse`: of "
     "the last, added descending. Integers wrap round.",
+)  # fmt: skip
+
+
+def _cumprod(x: Any, axis: int, reverse: bool) -> Any:
+    """Narrow floats are multiplied in float32; each result is rounded once."""
+    wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
+    x = np.flip(x, axis) if reverse else x
+    total = np.cumprod(np.ascontiguousarray(x), axis, dtype=wide).astype(x.dtype)
+    return np.flip(total, axis) if reverse else total
+
+
+def _cumprod_tangent(x: Any, y: Any, dx: Any, axis: int, reverse: bool) -> Any:
+    """dy_k = x_k dy_(k-1) + y_(k-1) dx_k, right where elements are 0: nothing is divided."""
+    if reverse:
+        x, y, dx = (apply(flip, (v,), axes=(axis,)) for v in (x, y, dx))
+    steps = earlier(y, axis, 1, 1.0) * dx
+    found = recurrence(x, steps, axis)
+    return apply(flip, (found,), axes=(axis,)) if reverse else found
+
+
+def earlier(x: Any, axis: int, distance: int, fill: float) -> Any:
+    """Each element is the one `distance` before it; the first are `fill`."""
+    shape, ndim = x.value.spec.shape, x.value.spec.ndim
+    if not shape[axis]:
+        return x
+    low = tuple([distance * (i == axis) for i in range(ndim)])
+    none = (0,) * ndim
+    stops = tuple([n - d for n, d in zip(shape, low, strict=True)])
+    kept = apply(slice_, (x,), starts=none, stops=stops, strides=(1,) * ndim)
+    number = current_sink().number(fill, spec((), x.value.spec.dtype))
+    return pad(kept, number, low=low, high=none, interior=none)
+
+
+def recurrence(a: Any, b: Any, axis: int) -> Any:
+    """y_k = a_k y_(k-1) + b_k along an axis, y_(-1) = 0, in log2(n) rounds: each joins neighbours
+    that are twice as long."""
+    size, distance = a.value.spec.shape[axis], 1
+    while distance < size:
+        b = b + a * earlier(b, axis, distance, 0.0)
+        a = a * earlier(a, axis, distance, 1.0)
+        distance *= 2
+    return b
+
+
+cumprod = scan(
+    "cumprod", params=("axis", "reverse"), accepts=NUMERIC, meaning=_cumprod,
+    jvp=_cumprod_tangent, saves="x y", accuracy=Accuracy(1, 1, sums=True),
+    samples=[Sample(((5,),), {"axis": 0, "reverse": False}),
+             Sample(((2, 3, 4),), {"axis": 1, "reverse": True}),
+             Sample(((2, 0),), {"axis": 1, "reverse": False}),
+             Sample((((4, 3), "int8"),), {"axis": 0, "reverse": True})],
+    errors=[(Sample(((5,),), {"axis": 1, "reverse": False}), ArgumentError),
+            (Sample(((),), {"axis": 0, "reverse": False}), ArgumentError),
+            (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError)],
+    doc="Products of the first 1, 2, 3, ... elements along an axis, ascending; `reverse`: of the "
+    "last, descending. Integers wrap round. The derivative is right at zeros.",
 )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proa import dtypes
-from proa.backends.cpu import functions, functions_64, functions_gelu
+from proa.backends.cpu import functions, functions_64, functions_gelu, functions_inverse
 from proa.backends.cpu.functions_pow import power
 from proa.backends.cpu.functions_whole import divided, integer_power, remainder, threefry
 from proa.backends.cpu.target import target
@@ -187,6 +187,7 @@ RULES: Final[dict[str, Rule]] = {
     "select": _plain(select), "is_finite": _is_finite, "cast": _cast, "bitcast": _bitcast,
     "shift_left": _shifted("left"), "shift_right": _shifted("right"),
     **{name: _function(name) for name in FUNCTIONS},
+    **{name: functions_inverse.rule(name) for name in functions_inverse.FUNCTIONS},
     # Composites, whole: what they stand for loses digits.
     "gelu": functions_gelu.gelu, "gelu_slope": functions_gelu.slope,
 }  # fmt: skip

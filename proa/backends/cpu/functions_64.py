@@ -46,7 +46,7 @@ def scaled(y: Vector, n: Vector) -> Vector:
     return y * power_of_two(half) * power_of_two(n - half)
 
 
-def _reduced(x: Vector) -> tuple[Vector, Vector]:
+def exp_parts(x: Vector) -> tuple[Vector, Vector]:
     """(the bits of n, r) with x = n log 2 + r, |r| <= log 2 / 2."""
     shifted = fma(x, LOG2E, ROUND)
     n = shifted - ROUND
@@ -54,19 +54,19 @@ def _reduced(x: Vector) -> tuple[Vector, Vector]:
 
 
 def exp(x: Vector) -> Vector:
-    n, r = _reduced(at_least(at_most(x, 710.0), -746.0))
+    n, r = exp_parts(at_least(at_most(x, 710.0), -746.0))
     return scaled(fma(r * r, horner(r, EXP), r) + 1.0, n)
 
 
 def _exp_inside(x: Vector) -> Vector:
     """exp where the result is a normal number."""
-    n, r = _reduced(x)
+    n, r = exp_parts(x)
     return (fma(r * r, horner(r, EXP), r) + 1.0) * power_of_two(n)
 
 
 def expm1(x: Vector) -> Vector:
     """2^n (e^r - 1) + (2^n - 1)."""
-    n, r = _reduced(at_least(at_most(x, 710.0), -40.0))
+    n, r = exp_parts(at_least(at_most(x, 710.0), -40.0))
     y = fma(r * r, horner(r, EXP), r)
     half = power_of_two(n - 1)
     found = fma(y, half, half - 0.5)
@@ -192,6 +192,26 @@ def cos(x: Vector) -> Vector:
 
 def _circular(x: Vector, turn: int) -> Vector:
     """sin of x + turn quarter turns."""
+    (sine, less), (cosine, rest), quadrant = _both(x)
+    quadrant = quadrant + turn
+    found = select((quadrant & 1).differs(0), cosine + rest, sine + less)
+    return select((quadrant & 2).differs(0), -found, found)
+
+
+def tan(x: Vector) -> Vector:
+    """The quotient of both in two floats each."""
+    sine, cosine, quadrant = _both(x)
+    is_turned = (quadrant & 1).differs(0)
+    parts = [fast_two_sum(*sine), fast_two_sum(*cosine)]
+    top, more = [select(is_turned, b, a) for a, b in zip(*parts, strict=True)]
+    bottom, less = [select(is_turned, -a, b) for a, b in zip(*parts, strict=True)]
+    found = top / bottom
+    rest = (fma(-found, bottom, top) + more) - found * less
+    return select(absolute(x) < 2.0**-27, x, found + rest / bottom)
+
+
+def _both(x: Vector) -> tuple[tuple[Vector, Vector], tuple[Vector, Vector], Vector]:
+    """sin and cos of what is left of x beyond quarter turns, in two floats each, and how many."""
     shifted = fma(x, 2.0 / math.pi, ROUND)
     j = shifted - ROUND
     first = fma(j, -HALF_PI[0], x)  # exact: the product's low bits are those of the difference
@@ -203,14 +223,12 @@ def _circular(x: Vector, turn: int) -> Vector:
     high, low, quadrant = rarely(
         absolute(x) > NEAR, [high, low, quadrant], lambda: outlined("reduced", _far, x)
     )
-    quadrant = quadrant + turn
     z = high * high
-    sine = high + fma(fma(z, -0.5, 1.0), low, (high * z) * horner(z, SIN))
+    sine = fma(fma(z, -0.5, 1.0), low, (high * z) * horner(z, SIN))
     half = z * 0.5
     most = 1.0 - half
-    cosine = most + fma(z * z, horner(z, COS), fma(-high, low, (1.0 - most) - half))
-    found = select((quadrant & 1).differs(0), cosine, sine)
-    return select((quadrant & 2).differs(0), -found, found)
+    cosine = fma(z * z, horner(z, COS), fma(-high, low, (1.0 - most) - half))
+    return (high, sine), (most, cosine), quadrant
 
 
 def two_sum(a: Vector, b: Vector) -> tuple[Vector, Vector]:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
 
 PLANNERS: Final[dict[str, Any]] = {
-    "dot": product, "cumsum": scan, "concatenate": joined, "pad": joined, "gather": indexed,
-    "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed, "conv": window,
-    "argmax": extremes,
+    "dot": product, "cumsum": scan, "cumprod": scan, "concatenate": joined, "pad": joined,
+    "gather": indexed, "scatter": indexed, "dynamic_slice": indexed, "dynamic_update": indexed,
+    "conv": window, "argmax": extremes,
 }  # fmt: skip
 
 

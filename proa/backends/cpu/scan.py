@@ -1,4 +1,5 @@
-"""Cumulative sums: ascending from the first element, one chain for each place beside the axis.
+"""Cumulative sums and products: ascending from the first element, one chain for each place beside
+the axis.
 
 Rows that lie side by side in memory go as vectors, the sums so far in memory; others as single
 elements, a few chains at a time. Narrow floats are added in float32, each result rounded once.
@@ -45,15 +46,19 @@ LEAST_COLUMNS: Final = 4
 
 
 @final
-class Cumsum(NamedTuple):
+class Cumulative(NamedTuple):
     """`u`: places beside the axis have unit strides. `g`: any strides."""
 
+    op: str
     dtype: Dtype
     pattern: str
 
     @property
     def key(self) -> str:
-        return f"cumsum {self.dtype.name} {self.pattern}"
+        return f"{self.op} {self.dtype.name} {self.pattern}"
+
+    def _joined(self, before: Vector, new: Vector) -> Vector:
+        return before + new if self.op == "cumsum" else before * new
 
     def ir(self, name: str, machine: Target) -> str:
         """Words: part (rows, places beside), steps of operand and result along these, length of
@@ -117,7 +122,7 @@ class Cumsum(NamedTuple):
                     total = code.load("float", sums, positions, 4)
                 else:
                     total = self._load(code, before, positions)
-                store(total + self._load(code, given, positions), goal, positions)
+                store(self._joined(total, self._load(code, given, positions)), goal, positions)
 
             code.along(left, right, add)
 
@@ -142,7 +147,7 @@ class Cumsum(NamedTuple):
                 with code.loop(1, size, carried=total.names, type_=wide) as k:
                     along = [code.mul(k.at, s) for s in steps[:2]]
                     new = self._taken(code, [code.moved(p, along[0]) for p in given])
-                    total = new.like(k.values) + new
+                    total = self._joined(new.like(k.values), new)
                     self._put(code, total, [code.moved(p, along[1]) for p in goals])
                     k.next = list(total.names)
             at = i.at
@@ -178,7 +183,7 @@ class Cumsum(NamedTuple):
 def claims(entry: Entry) -> bool:
     """Real numbers."""
     dtype = entry.out.dtype
-    if entry.primitive.name != "cumsum" or dtype not in FLOATS | INTS:
+    if entry.primitive.name not in ("cumsum", "cumprod") or dtype not in FLOATS | INTS:
         return False
     if any(s.is_named for s in entry.ins):
         return False
@@ -215,5 +220,5 @@ def plan(nests: Any, step: int) -> None:
     scratch = 4 * part[3] if pattern == "u" and dtype in NARROW else 0
     operands, results = ((layout.root, start),), ((result, end),)
     tiles = tiles if prod(shape) else 0
-    kernel = Cumsum(dtype, pattern)
+    kernel = Cumulative(entry.primitive.name, dtype, pattern)
     nests.actions.append(Call(kernel, operands, results, tuple(table), tiles, scratch, step))

@@ -1,5 +1,5 @@
-"""Sums in the one order of RULES 3.3 b, and so the largest and smallest: 16 lanes a block of 256
-elements, blocks joined lane by lane in the aligned binary tree, lanes by halves."""
+"""Sums in the one order of RULES 3.3 b, and so products, the largest and smallest: 16 lanes a
+block of 256 elements, blocks joined lane by lane in the aligned binary tree, lanes by halves."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from proa.backends.cpu.vector import Body, Vector, select
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
 
-RULE: Final = {"sum": "add", "max": "maximum", "min": "minimum"}
+RULE: Final = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
 
 def claimed_sum(entry: Entry) -> bool:
@@ -37,10 +37,10 @@ def claimed_sum(entry: Entry) -> bool:
 
 
 def identity(entry: Entry) -> Any:
-    """What changes nothing: +0, or the end of the dtype's range."""
+    """What changes nothing: +0, 1, or the end of the dtype's range."""
     name, dtype = entry.primitive.name, lane_dtype(entry.ins[0].dtype)
-    if name == "sum":
-        return 0
+    if name in ("sum", "prod"):
+        return int(name == "prod")
     if dtype.is_float:
         return float("-inf") if name == "max" else float("inf")
     info = dtypes.iinfo(dtype)
@@ -56,7 +56,7 @@ def lengthened(entry: Entry, lanes: Vector, new: list[Vector]) -> Vector:
     """Lanes with vectors of one block added, ascending. NaN stays: of the largest or smallest of
     several that is looked at once, beside the chain of comparisons, which so is half as long."""
     name, is_half = entry.primitive.name, entry.ins[0].dtype is dtypes.float16
-    if name == "sum" or not lanes.is_float or is_half or len(new) == 1:
+    if name in ("sum", "prod") or not lanes.is_float or is_half or len(new) == 1:
         for x in new:
             lanes = joined(entry, lanes, x)
         return lanes

@@ -81,15 +81,17 @@ def _operand(letters: str, both: list[str], first: list[str], second: list[str],
 # Reductions.
 
 
-def sum_(entry: Entry) -> Kernel:
-    (axes,) = entry.params
-    if narrow(entry):
+def total(ufunc: Any) -> Callable[[Entry], Kernel]:
+    def prepare(entry: Entry) -> Kernel:
+        (axes,) = entry.params
         target = entry.out.dtype.numpy
-        return lambda x: np.asarray(np.add.reduce(solid(x), axis=axes, dtype=np.float32)).astype(
-            target
-        )
-    target = entry.out.dtype.numpy
-    return lambda x: np.add.reduce(solid(x), axis=axes, dtype=target)
+        if narrow(entry):
+            return lambda x: np.asarray(ufunc.reduce(solid(x), axis=axes, dtype=np.float32)).astype(
+                target
+            )
+        return lambda x: ufunc.reduce(solid(x), axis=axes, dtype=target)
+
+    return prepare
 
 
 def extreme(ufunc: Any) -> Callable[[Entry], Kernel]:
@@ -209,7 +211,8 @@ def cast(entry: Entry) -> Kernel:
 
 
 TABLE: Final[dict[str, Callable[[Entry], Kernel]]] = {
-    "dot": dot, "sum": sum_, "max": extreme(np.maximum), "min": extreme(np.minimum),
+    "dot": dot, "sum": total(np.add), "prod": total(np.multiply), "max": extreme(np.maximum),
+    "min": extreme(np.minimum),
     "reshape": reshape, "permute": permute, "broadcast": broadcast, "slice": slice_, "iota": iota,
     "gather": gather, "dynamic_slice": dynamic_slice, "cast": cast,
     "div": float_ufunc(np.divide), "rem": float_ufunc(np.remainder), "floor": float_ufunc(np.floor),

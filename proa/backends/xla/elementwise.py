@@ -95,10 +95,33 @@ def _saturated(x: Any, target: Any) -> Any:
     return jnp.where(above, np.asarray(info.max, target), found)
 
 
-_FLOAT: Final = ("exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf")
+_FLOAT: Final = (
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "sqrt",
+    "rsqrt",
+    "sin",
+    "cos",
+    "tan",
+    "tanh",
+    "erf",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "atan2",
+)
 
 TABLE: Final[dict[str, Function]] = {
     **{name: _emitter(getattr(lax, name)) for name in _FLOAT},
+    "log2": _emitter(jnp.log2),
+    "log10": _emitter(jnp.log10),
     "neg": _emitter(lax.neg),
     "abs": _emitter(jnp.abs),
     "sign": _emitter(lambda x: jnp.where(x == 0, jnp.zeros_like(x), lax.sign(x))),  # +0 of both
@@ -123,5 +146,8 @@ TABLE: Final[dict[str, Function]] = {
     "le": _emitter(lax.le),
     "select": _emitter(lax.select),
     "cast": _cast,
+    "conj": lambda entry, x: lax.conj(x),
+    "real": lambda entry, x: lax.real(x),
+    "imag": lambda entry, x: lax.imag(x),
     "bitcast": lambda entry, x: lax.bitcast_convert_type(x, entry.outs[0].dtype.numpy),
 }

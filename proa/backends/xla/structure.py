@@ -138,6 +138,9 @@ TABLE: Final[dict[str, Function]] = {
     "sum": lambda entry, x: jnp.sum(
         widened(x), axis=entry.params[0], dtype=widened(x).dtype
     ).astype(x.dtype),
+    "prod": lambda entry, x: jnp.prod(
+        widened(x), axis=entry.params[0], dtype=widened(x).dtype
+    ).astype(x.dtype),
     "max": lambda entry, x: jnp.max(x, axis=entry.params[0]),
     "min": lambda entry, x: jnp.min(x, axis=entry.params[0]),
     "argmax": lambda entry, x: lax.argmax(
@@ -150,6 +153,7 @@ TABLE: Final[dict[str, Function]] = {
     "dynamic_slice": _dynamic_slice,
     "dynamic_update": _dynamic_update,
     "cumsum": lambda entry, x: lax.cumsum(widened(x), *entry.params).astype(x.dtype),
+    "cumprod": lambda entry, x: lax.cumprod(widened(x), *entry.params).astype(x.dtype),
     "sort": _sort,
     "iota": lambda entry: lax.broadcasted_iota(  # counted in int64, rounded once
         jnp.int64, *entry.params[:2]
