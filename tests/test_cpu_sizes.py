@@ -40,9 +40,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def graph_of(f: Callable[..., Any], shapes: Shapes, names: tuple[str, ...]) -> Graph:
-    given = [
-        pa.asarray(np.ones(s, n), device="cpu") for s, n in zip(shapes, names, strict=True)
-    ]
+    given = [pa.asarray(np.ones(s, n), device="cpu") for s, n in zip(shapes, names, strict=True)]
     pa.sync()
     return lower(record("test", lambda: f(*given), settled=True).graph(), CPU, DEVICE).graph
 
@@ -56,9 +54,7 @@ def program(
     names: tuple[str, ...] = (),
 ) -> Program:  # fmt: skip
     names = names or ("float32",) * len(shapes)
-    graphs = [
-        graph_of(f, filled(shapes, dict(zip(dims, p, strict=True))), names) for p in points
-    ]
+    graphs = [graph_of(f, filled(shapes, dict(zip(dims, p, strict=True))), names) for p in points]
     found = fit(graphs, dims, points)
     return Program(found.graph, DEVICE, template=found)
 

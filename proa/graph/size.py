@@ -15,7 +15,7 @@ Such places take `exact(n)`, which is a plain int, guarded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import gcd, prod
 from typing import Any, Final, NamedTuple, final
 
@@ -108,7 +108,7 @@ class Trace:
         self.dims: list[int] = []
         self.is_open = True
 
-    def dim(self, value: int, least: int = 2) -> Size:
+    def dim(self, value: int, least: int = 2) -> int:
         """A dim, of which nothing is known but that it is `least` or more."""
         number = self._atom(Atom("dim", ((((len(self.dims),), 1),),)), (least, None), value)
         self.asked[number][0] = least
@@ -125,7 +125,7 @@ class Trace:
         """a // b; whole parts stand outside, and what is divided is positive where it can be."""
         if constant(b) is None:
             a, b = self._reduced(a, b)
-        d, whole = constant(b), ()
+        d, whole = constant(b), _terms(0)
         ratio = _ratio(a, b) if d is None else None
         if ratio is not None:
             return self._size(value, ratio)
@@ -153,9 +153,9 @@ class Trace:
         """a where a test is not 0, else b, without a guard."""
         if _terms(a) == _terms(b):
             return a
-        (least, most), (low, high) = self._range(_terms(a)), self._range(_terms(b))
-        low = None if low is None or least is None else min(low, least)
-        high = None if high is None or most is None else max(high, most)
+        (low, high), (bottom, top) = self._range(_terms(a)), self._range(_terms(b))
+        low = None if low is None or bottom is None else min(low, bottom)
+        high = None if high is None or top is None else max(high, top)
         value = plain(a) if int.__int__(test) else plain(b)
         return self._of(value, Atom("if", (test.terms, _terms(a), _terms(b))), (low, high))
 
@@ -193,7 +193,8 @@ class Trace:
 
     def extreme(self, kind: str, ns: Sequence[int]) -> int:
         """The least (`min`) or the largest (`max`) of several, without a guard."""
-        value, of = (min if kind == "min" else max)([int.__int__(n) for n in ns]), []
+        value = (min if kind == "min" else max)([int.__int__(n) for n in ns])
+        of: list[Terms] = []
         for terms in dict.fromkeys(map(_terms, ns)):
             if any(self._beats(kind, o, terms) for o in of):
                 continue
@@ -233,7 +234,7 @@ class Trace:
             self.asked.append([None, None])
         return found
 
-    def _size(self, value: int, terms: Terms) -> Any:
+    def _size(self, value: int, terms: Terms) -> int:
         known = constant(terms)
         if known is not None:
             return known
@@ -271,27 +272,27 @@ class Trace:
         a, d = atom.of[0], constant(atom.of[1])
         if d is None or d <= 0 or c % d:
             return []
-        most = tuple([(m, n * (c // d)) for m, n in a])
-        least = _sum(most, _terms((d - 1) * (c // d)), -1)
-        return [(c > 0, c < 0, least), (c < 0, c > 0, most)]
+        end = tuple([(m, n * (c // d)) for m, n in a])
+        other = _sum(end, _terms((d - 1) * (c // d)), -1)
+        return [(c > 0, c < 0, other), (c < 0, c > 0, end)]
 
     def _ends(self, terms: Terms) -> Range:
         """The range of terms that the ranges of their atoms give."""
         low: int | None = 0
         high: int | None = 0
         for monomial, c in terms:
-            least: int | None = 1
-            most: int | None = 1
+            first: int | None = 1
+            last: int | None = 1
             for atom in monomial:
                 bottom, top = self.ranges[atom]
                 if len(monomial) == 1:
-                    least, most = bottom, top
+                    first, last = bottom, top
                     break
                 if bottom is None or bottom < 0:
                     return None, None  # it takes care to multiply these; nobody needs it
-                least = least * bottom if least is not None else None
-                most = most * top if most is not None and top is not None else None
-            ends = [n and n * c if n is not None else None for n in (least, most)]
+                first = first * bottom if first is not None else None
+                last = last * top if last is not None and top is not None else None
+            ends = [n * c if n is not None else None for n in (first, last)]
             if c < 0:
                 ends.reverse()
             low = low + ends[0] if low is not None and ends[0] is not None else None
@@ -362,9 +363,7 @@ class Trace:
         divisor = constant(atom.of[1]) if atom.kind == "//" else None
         if divisor is not None and divisor > 0:
             (of, _), n = atom.of, end * divisor
-            self._narrow(
-                _sum(of, _terms(-n)) if c > 0 else _sum(_terms(n + divisor - 1), of, -1)
-            )
+            self._narrow(_sum(of, _terms(-n)) if c > 0 else _sum(_terms(n + divisor - 1), of, -1))
         elif (atom.kind, c > 0) in (("min", True), ("max", False)):
             for of in atom.of:
                 self._narrow(_sum(of, _terms(-end)) if c > 0 else _sum(_terms(end), of, -1))
@@ -452,7 +451,7 @@ class Trace:
         space: dict[str, Any] = {"__builtins__": {
             "min": min, "max": max, "ZeroDivisionError": ZeroDivisionError,
         }}  # fmt: skip
-        exec(compile(text, "<sizes>", "exec"), space)
+        exec(compile(text, "<sizes>", "exec"), space)  # noqa: S102, sums of our own writing
         made_function: Callable[..., list[int] | None] = space["numbers"]
         return made_function
 
@@ -553,7 +552,7 @@ class Size(int):
     # Questions.
 
     def __bool__(self) -> bool:
-        return not self == 0
+        return bool(self != 0)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, int):
@@ -667,7 +666,3 @@ def either(test: int, a: int, b: int) -> int:
 def named(n: int) -> int:
     """The same number as one atom: what is made of it stays short."""
     return n.trace.named(n) if type(n) is Size else n
-
-
-def sizes_in(numbers: Iterable[int]) -> list[Size]:
-    return [n for n in numbers if type(n) is Size]

@@ -87,10 +87,12 @@ class CpuExecutable:
 
     What is prepared once stands for all sizes; what `Laid` holds is laid for some (`moved`)."""
 
-    __slots__ = ("program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
-                 "outputs", "report_", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "reused", "arena", "laid", "tiles", "written", "spans",
-                 "overwrites", "copies", "inner", "sized")  # fmt: skip
+    __slots__ = (
+        "program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet",
+        "frees", "outputs", "report_", "actions", "made", "table", "words", "scratch",
+        "template", "inputs", "numbers", "reused", "arena", "laid", "tiles",
+        "written", "spans", "overwrites", "copies", "inner", "sized",
+    )  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
@@ -166,7 +168,8 @@ class CpuExecutable:
 
     def _tabled(self, nests: Nests, planned: Plan) -> tuple[Any, Laid]:
         """The rows of all calls, but for where their words lie; and what sizes decide of them."""
-        rows, words, scratch, start = numbers("q"), [], 0, 0
+        rows, scratch, start = numbers("q"), 0, 0
+        words: list[int] = []
         calls = [a for a in nests.actions if type(a) is Call]
         for call, begins in zip(calls, barriers(nests, planned), strict=True):
             for memory, offset in (*call.operands, *call.results):

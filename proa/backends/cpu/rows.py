@@ -237,7 +237,9 @@ def loop_call(
     size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
     # Ways to go that are numbers, so that there is one way for all sizes.
     is_cut = reaches(2 * rows * n, 3 * size + 1)
-    size = either(is_cut, most(size, least(rows * n // (TILES * target().cores), MOST * size)), size)
+    size = either(
+        is_cut, most(size, least(rows * n // (TILES * target().cores), MOST * size)), size
+    )
     is_long = 0 if reduced else is_cut * reaches(n, 2 * size)
     per_tile = either(is_cut, either(is_long, 1, most(1, size // most(n, 16))), rows)
     chunk = either(is_long, -(-size // 1024) * 1024, most(n, 1))

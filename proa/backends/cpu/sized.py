@@ -234,11 +234,11 @@ class Variant:
             slot += len(entry.outs)
             ins = tuple([of[s] for s in step.slots])
             key = (entry, form, *map(id, ins), *map(id, outs))
-            new = known.get(key)
-            if new is None:
-                new = known[key] = _entry(entry, form, ins, outs, sizes)
-            self.entries[id(new)] = number
-            steps.append(step._replace(entry=new))
+            if key not in known:
+                known[key] = _entry(entry, form, ins, outs, sizes)
+            made = known[key]
+            self.entries[id(made)] = number
+            steps.append(step._replace(entry=made))
         return Graph(inputs, tuple(steps), bound.outputs, bound.constants)
 
     def at(self, bound: Program, sizes: Sizes, read: Sequence[int]) -> CpuExecutable | None:
