@@ -91,7 +91,7 @@ class CpuExecutable:
         "program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet",
         "frees", "outputs", "report_", "actions", "made", "table", "words", "scratch",
         "template", "inputs", "numbers", "reused", "arena", "laid", "tiles",
-        "written", "spans", "overwrites", "copies", "inner", "sized",
+        "written", "spans", "overwrites", "copies", "inner", "sized", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
@@ -200,7 +200,7 @@ class CpuExecutable:
     def moved(self, program: Program, laid: Laid, detail: Callable[[], Any]) -> CpuExecutable:
         """The same at other sizes, with a graph of the same steps."""
         new = object.__new__(CpuExecutable)
-        for name in CpuExecutable.__slots__:
+        for name in CpuExecutable.__slots__[:-1]:
             setattr(new, name, getattr(self, name))
         new.program, new.detail, new.sized = program, detail, None
         graph = program.graph

@@ -27,7 +27,8 @@ from proa.compile.program import Program
 from proa.errors import ProaError
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Input, Step
-from proa.graph.size import Size, Trace
+from proa.graph.guards import Trace
+from proa.graph.size import Size
 from proa.graph.spec import Spec, apart
 from proa.graph.template import Polynomial, Sizes, Template, polynomials
 
