@@ -18,7 +18,6 @@ from proa.graph.graph import Graph
 from proa.graph.spec import Spec
 from proa.ops.control import row_of
 
-
 _MADE: Final[WeakValueDictionary[tuple[int, str], Any]] = WeakValueDictionary()
 
 
