@@ -272,6 +272,9 @@ def test_several_threads_ask_at_once() -> None:
     assert not wrong
 
 
+@pytest.mark.skipif(
+    config.cpu_checked, reason="checked calls run one by one, and know their program"
+)
 def test_results_lie_where_donated_inputs_did() -> None:
     """Also at other sizes, and only where it pays there."""
     made = program(lambda x: pa.exp(x) * x.sum(0), (("n", 300),), ("n",), [(400,), (500,), (700,)])
@@ -279,6 +282,9 @@ def test_results_lie_where_donated_inputs_did() -> None:
     assert [executable.at((n,)).overwrites for n in (5, 450)] == [frozenset(), frozenset({0})]
 
 
+@pytest.mark.skipif(
+    config.cpu_checked, reason="checked calls run one by one, and know their program"
+)
 def test_nothing_is_kept_forever() -> None:
     made = program(lambda x: x * 2 + x.T.sum(), (("n", 3),), ("n",), [(5,), (7,), (9,)])
     executable = CPU.compile(made)
