@@ -92,7 +92,7 @@ class CpuExecutable:
         "program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
         "outputs", "report_", "actions", "made", "table", "words", "scratch", "template", "inputs",
         "numbers", "reused", "arena", "laid", "tiles", "written", "spans", "overwrites", "copies",
-        "inner", "sized", "alike", "is_alone",
+        "inner", "sized", "alike", "is_alone", "__weakref__",
     )  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
@@ -170,7 +170,8 @@ class CpuExecutable:
 
     def _tabled(self, nests: Nests, planned: Plan) -> tuple[Any, Laid]:
         """The rows of all calls, but for where their words lie; and what sizes decide of them."""
-        rows, words, scratch, start = numbers("q"), [], 0, 0
+        rows, scratch, start = numbers("q"), 0, 0
+        words: list[int] = []
         calls = [a for a in nests.actions if type(a) is Call]
         for call, begins in zip(calls, barriers(nests, planned), strict=True):
             for memory, offset in (*call.operands, *call.results):
@@ -201,7 +202,7 @@ class CpuExecutable:
     def moved(self, program: Program, laid: Laid, detail: Callable[[], Any]) -> CpuExecutable:
         """The same at other sizes, with a graph of the same steps."""
         new = object.__new__(CpuExecutable)
-        for name in CpuExecutable.__slots__:
+        for name in CpuExecutable.__slots__[:-1]:
             setattr(new, name, getattr(self, name))
         new.program, new.detail, new.sized = program, detail, None
         graph = program.graph

@@ -27,7 +27,8 @@ from proa.compile.program import Program
 from proa.errors import ProaError
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Input, Step
-from proa.graph.size import Size, Trace
+from proa.graph.guards import Trace
+from proa.graph.size import Size
 from proa.graph.spec import Spec, apart
 from proa.graph.template import Polynomial, Sizes, Template, polynomials
 
@@ -234,11 +235,11 @@ class Variant:
             slot += len(entry.outs)
             ins = tuple([of[s] for s in step.slots])
             key = (entry, form, *map(id, ins), *map(id, outs))
-            new = known.get(key)
-            if new is None:
-                new = known[key] = _entry(entry, form, ins, outs, sizes)
-            self.entries[id(new)] = number
-            steps.append(step._replace(entry=new))
+            if key not in known:
+                known[key] = _entry(entry, form, ins, outs, sizes)
+            made = known[key]
+            self.entries[id(made)] = number
+            steps.append(step._replace(entry=made))
         return Graph(inputs, tuple(steps), bound.outputs, bound.constants)
 
     def at(self, bound: Program, sizes: Sizes, read: Sequence[int]) -> CpuExecutable | None:
@@ -253,15 +254,14 @@ class Variant:
         row, place, base = self.row[:], self.place, self.base
         np.frombuffer(row, np.int64)[self.where] = np.array(found, np.int64)[self.which]
         laid = base.laid.at(lambda n: found[place[n.terms]] if type(n) is Size else n, row)
-        return base.moved(bound, laid, lambda: self._detail(bound.graph, given))
+        return base.moved(bound, laid, lambda: self._detail(bound, given))
 
-    def _detail(self, graph: Graph, given: Sequence[int]) -> tuple[Nests, Plan]:
+    def _detail(self, bound: Program, given: Sequence[int]) -> tuple[Nests, Plan]:
         """Nests and plan as they are at some sizes."""
         value = self.trace.evaluated(given)
         nests, plan = self.base.detail
         draft, new = copy(nests.draft), copy(nests)
-        slots = graph.slot_specs()
-        steps = graph.steps
+        slots, steps = bound.graph.slot_specs(), bound.graph.steps
 
         def entry(of: Entry) -> Entry:
             number = self.entries.get(id(of))
@@ -270,7 +270,7 @@ class Variant:
         def layout(of: Layout) -> Layout:
             return Layout(of.root, value(of.offset), tuple([value(n) for n in of.strides]))
 
-        draft.program = Program(graph, draft.program.device, numerics=draft.program.numerics)
+        draft.program = bound
         draft.steps = [
             Step(entry(s.entry), s.slots, s.scope, s.where) for s in nests.draft.steps
         ]  # fmt: skip
