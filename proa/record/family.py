@@ -176,14 +176,10 @@ def _agrees(template: Template, work: Pending, sizes: Sizes) -> bool:
     specs = [v.spec.plain for v in work.leaves]
     if not template.takes(specs, sizes):
         return False
-    steps, params = template.graph.steps, template.params
-    for number, node in enumerate(work.nodes):
-        entry = steps[number].entry
-        if entry is not node.entry:
-            form = params.get(number, entry.params)
-            if not template.gives_params(form, node.entry.params, sizes):
-                return False
-    return True
+    steps = template.graph.steps  # their operands are compared by the key
+    return all(
+        [template.gives_step(i, n.entry, steps[i].slots, sizes) for i, n in enumerate(work.nodes)]
+    )
 
 
 # The key of a family: all of a structure but its sizes.
