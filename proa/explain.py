@@ -13,6 +13,7 @@ from proa.graph.node import Node, line_of
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, DEBUG, State, supply, thread
 from proa.record.replay import cache, programs
+from proa.record.sized import shown_sizes
 from proa.tensor import Tensor, host_of
 
 
@@ -21,7 +22,9 @@ class Explanation:
     """The programs of this process: why each was made, how often it ran, what it writes.
 
     `programs` is a list of dictionaries (number, recorded, operations, outputs, sights, compiled,
-    device, reason, line, written); `counts` what was done since the process began.
+    device, reason, line, written); one that stands for many sizes has `dims` (the inputs whose
+    shapes depend on them) and `sizes` (those at hand). `counts` is what was done since the process
+    began.
     """
 
     __slots__ = ("programs", "counts")
@@ -40,6 +43,8 @@ class Explanation:
                 f"{p['sights']} times, {tier}, on {p['device']}; made because {p['reason']} "
                 f"({p['line']})"
             )
+            if p["sizes"]:
+                lines.append(f"      for all sizes of {p['dims']}; at {shown_sizes(p['sizes'])}")
             lines += [f"      written because it is alive: {w}" for w in p["written"]]
         return "\n".join(lines)
 

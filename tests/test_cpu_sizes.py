@@ -3,8 +3,11 @@ is that of a program made for these sizes alone."""
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -13,11 +16,13 @@ import proa as pa
 from proa import nn
 from proa.backends.cpu.engine import counts
 from proa.backends.cpu.kernel import Call
+from proa.backends.cpu.seen import works
 from proa.capture.trace import record
 from proa.compile.find import backend
 from proa.compile.program import Program
 from proa.compile.stages import lower
 from proa.config import config
+from proa.errors import ProaError
 from proa.graph.graph import Graph
 from proa.graph.template import fit
 from proa.nn import functional
@@ -205,7 +210,8 @@ def test_nothing_is_made_anew() -> None:
     points = [(40,), (50,), (70,)]
     made = program(mlp(20, 32, 32, 5), (("n", 20), ("n",)), ("n",), points, ("float32", "int64"))
     executable = CPU.compile(made)
-    executable.at((40,))
+    assert executable.at((40,)) is executable
+    executable.at((41,))
     before, variants = counts.kernels, executable.report["variants"]
     tables = {tuple(executable.at((n,)).words) for n in range(41, 60)}
     assert len(tables) == 19
@@ -224,3 +230,62 @@ def test_what_is_told_is_of_these_sizes() -> None:
         alone = CPU.compile(Program(template.bind((n,)), DEVICE))
         assert found.peak_bytes == alone.peak_bytes
         assert found.program.graph.input_specs()[0].shape == (n, 40)
+        assert works(found.nests, found.program) == works(alone.nests, alone.program)
+
+
+def test_sizes_that_a_step_refuses() -> None:
+    made = program(lambda x: x[2:] + x[:-2], (("n", 3),), ("n",), [(5,), (7,), (9,)])
+    executable = CPU.compile(made)
+    with pytest.raises(ProaError, match="window inside"):
+        executable.at((1,))
+    checked(made, [(2,), (3,), (4,)])
+
+
+def test_sizes_of_nothing_and_of_one() -> None:
+    made = program(lambda x: (pa.exp(x).sum(0), x * 2), (("n", 30),), ("n",), [(6,), (9,), (20,)])
+    checked(made, [(0,), (1,), (2,), (1,), (0,)])
+
+
+def test_several_threads_ask_at_once() -> None:
+    made = program(mlp(6, 8, 3), (("n", 6), ("n",)), ("n",), [(6,), (9,), (20,)],
+                   ("float32", "int64"))  # fmt: skip
+    executable, template, wrong = CPU.compile(made), made.template, []
+    assert template is not None
+    every = list(range(2, 60))
+    graphs = {n: template.bind((n,)) for n in every}
+    right = {n: run(CPU.compile(Program(g, DEVICE)), g) for n, g in graphs.items()}
+
+    def ask(first: int) -> None:
+        for n in every[first:] + every[:first]:
+            found = run(executable.at((n,)), graphs[n])
+            wrong.extend([n for a, b in zip(found, right[n], strict=True) if not same(a, b)])
+
+    threads = [threading.Thread(target=ask, args=(7 * k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_results_lie_where_donated_inputs_did() -> None:
+    """Also at other sizes, and only where it pays there."""
+    made = program(lambda x: pa.exp(x) * x.sum(0), (("n", 300),), ("n",), [(400,), (500,), (700,)])
+    executable = CPU.compile(made)
+    assert [executable.at((n,)).overwrites for n in (5, 450)] == [frozenset(), frozenset({0})]
+
+
+def test_nothing_is_kept_forever() -> None:
+    made = program(lambda x: x * 2 + x.T.sum(), (("n", 3),), ("n",), [(5,), (7,), (9,)])
+    executable = CPU.compile(made)
+    for n in range(2, 80):
+        executable.at((n,))
+    assert len(executable.sized.kept) <= 16 and len(executable.sized.variants) <= 16
+    gc.collect()
+    gc.disable()
+    try:
+        one, whole = ref(executable.at((79,))), ref(executable)
+        del executable
+        assert one() is None and whole() is None
+    finally:
+        gc.enable()

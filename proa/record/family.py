@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from string import ascii_lowercase
 from typing import Any, Final, NamedTuple, final
 
 from proa.compile.backend import Device
@@ -24,7 +23,7 @@ from proa.graph.graph import Graph
 from proa.graph.template import Sizes, Template, Unlike, fit, polynomials
 from proa.record.key import Pending, graph_of, role_of
 from proa.record.replay import Plan, cache
-from proa.record.sized import Sized
+from proa.record.sized import NAMES, Sized
 
 FEWEST_POINTS: Final = 3
 MOST_POINTS: Final = 5  # where no template fits so many, the family is left alone
@@ -124,7 +123,7 @@ class Family:
         places = _dims([(*p.leaves, *p.params) for p in points], len(points[0].leaves))
         if not places or len(places) > MOST_DIMS:
             raise Unlike(f"{len(places)} sizes that vary")
-        names = tuple(ascii_lowercase[: len(places)])
+        names = tuple(NAMES[: len(places)])
         sizes = [tuple([(*p.leaves, *p.params)[i] for i in places]) for p in points]
         recorded = fit([p.plan.graph for p in points], names, sizes)
         lowered = fit([p.plan.program.graph for p in points], names, sizes)

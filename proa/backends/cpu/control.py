@@ -7,7 +7,8 @@ one round to the next.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from proa.backends.cpu.memory import allocate
 from proa.backends.rounds import Rows, rounds
@@ -17,6 +18,8 @@ from proa.graph.graph import Graph
 from proa.graph.spec import Spec
 from proa.ops.control import row_of
 
+_MADE: Final[WeakValueDictionary[tuple[int, str], Any]] = WeakValueDictionary()
+
 
 def controlled(
     entry: Entry, program: Program, buffer: Any, compiled: Callable[[Program], Any]
@@ -24,7 +27,13 @@ def controlled(
     """A function from arrays in C order to buffers. The programs are made once for each entry."""
 
     def made(graph: Graph) -> Any:
-        return compiled(Program(graph, program.device, numerics=program.numerics))
+        # An entry for other sizes may run the same graph, which the program keeps alive.
+        key = id(graph), program.numerics
+        found = _MADE.get(key)
+        if found is None:
+            inner = Program(graph, program.device, numerics=program.numerics)
+            found = _MADE[key] = compiled(inner)
+        return found
 
     def fresh(of: Spec) -> Any:
         array, address = allocate(of.shape, of.dtype.numpy, of.nbytes)

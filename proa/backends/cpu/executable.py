@@ -52,17 +52,16 @@ class Run:
 
 
 Actions = list[tuple[int, Callable[[Run], None]]]
+Spans = list[tuple[int, int, int]]
 
 
 @final
 class Laid(NamedTuple):
-    """What sizes decide of a program. Of each call: `tiles`, and the bytes that it writes. `made`:
-    results in memory of their own (base, shape, dtype, bytes); `reused`: those that may lie where
-    an input does (base, inputs, bytes)."""
+    """What sizes decide of a program. `row`: the words of all calls, then of each its tiles, then
+    of each the bytes that it writes. `made`: results in memory of their own (base, shape, dtype,
+    bytes); `reused`: those that may lie where an input does (base, inputs, bytes)."""
 
-    words: Any
-    tiles: Sequence[int]
-    written: Sequence[int]
+    row: Any
     made: list[tuple[int, tuple[int, ...], Any, int]]
     copies: list[tuple[int, Copied, int]]
     reused: list[tuple[int, list[int], int]]
@@ -70,11 +69,10 @@ class Laid(NamedTuple):
     scratch: int
     peak: int
 
-    def at(self, value: Callable[[int], int], words: Any) -> Laid:
+    def at(self, value: Callable[[int], int], row: Any) -> Laid:
         """With numbers as they are at some sizes."""
         return Laid(
-            words, [value(n) for n in self.tiles], [value(n) for n in self.written],
-            [(b, tuple([value(n) for n in s]), d, value(n)) for b, s, d, n in self.made],
+            row, [(b, tuple([value(n) for n in s]), d, value(n)) for b, s, d, n in self.made],
             [(i, of._replace(columns=value(of.columns), depth=value(of.depth)), b)
              for i, of, b in self.copies],
             [(b, sources, value(n)) for b, sources, n in self.reused],
@@ -89,10 +87,12 @@ class CpuExecutable:
 
     What is prepared once stands for all sizes; what `Laid` holds is laid for some (`moved`)."""
 
-    __slots__ = ("program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet", "frees",
-                 "outputs", "report_", "actions", "made", "table", "words", "scratch",
-                 "template", "inputs", "numbers", "reused", "arena", "laid", "tiles", "written",
-                 "overwrites", "copies", "inner", "sized")  # fmt: skip
+    __slots__ = (
+        "program", "detail", "kinds", "buffer", "constants", "peak_bytes", "quiet",
+        "frees", "outputs", "report_", "actions", "made", "table", "words", "scratch",
+        "template", "inputs", "numbers", "reused", "arena", "laid", "tiles",
+        "written", "spans", "overwrites", "copies", "inner", "sized", "__weakref__",
+    )  # fmt: skip
 
     def __init__(self, nests: Nests, buffer: Any, inner: Callable[[Program], Any]) -> None:
         graph = nests.draft.program.graph
@@ -129,7 +129,8 @@ class CpuExecutable:
         reused = [(bases[m], sources, nests.bytes_of(m)) for m, sources in planned.reused.items()]
         self.table, laid = self._tabled(nests, planned)
         self.laid = self._measured(laid._replace(made=made, copies=copies, reused=reused))
-        self._lay(self.laid.at(plain, self.laid.words))
+        self.spans: dict[bool, Spans] = {}
+        self._lay(self.laid.at(plain, numbers("q", self.laid.row)))
         calls = [a for a in nests.actions if type(a) is Call]
         self.report_ = {
             "operations": len(graph.steps), "kernels": len(calls),
@@ -158,14 +159,17 @@ class CpuExecutable:
 
     def at(self, sizes: Sizes) -> CpuExecutable:
         """The same program at other sizes of its template's dims: what is called with buffers."""
-        found: CpuExecutable = self.sized.at(sizes)
+        template = self.program.template
+        assert template is not None
+        found: CpuExecutable = self if sizes == template.sample else self.sized.at(sizes)
         return found
 
     # Preparing.
 
     def _tabled(self, nests: Nests, planned: Plan) -> tuple[Any, Laid]:
         """The rows of all calls, but for where their words lie; and what sizes decide of them."""
-        rows, words, scratch, start = numbers("q"), [], 0, 0
+        rows, scratch, start = numbers("q"), 0, 0
+        words: list[int] = []
         calls = [a for a in nests.actions if type(a) is Call]
         for call, begins in zip(calls, barriers(nests, planned), strict=True):
             for memory, offset in (*call.operands, *call.results):
@@ -175,10 +179,10 @@ class CpuExecutable:
             rows.extend((address, 0, 8 * start, begins))
             start = len(words)
             scratch = most(scratch, call.scratch)
-        tiles = [c.tiles for c in calls]
-        written = [sum(nests.bytes_of(m) for m, _ in c.results) for c in calls]
+        words += [c.tiles for c in calls]
+        words += [sum(nests.bytes_of(m) for m, _ in c.results) for c in calls]
         scratch = -(-scratch // ALIGNMENT) * ALIGNMENT
-        return rows, Laid(words, tiles, written, [], [], [], planned.arena, scratch, 0)
+        return rows, Laid(words, [], [], [], planned.arena, scratch, 0)
 
     def _measured(self, laid: Laid) -> Laid:
         """Bytes of the arena, scratch, and what lives beside them at once."""
@@ -196,7 +200,7 @@ class CpuExecutable:
     def moved(self, program: Program, laid: Laid, detail: Callable[[], Any]) -> CpuExecutable:
         """The same at other sizes, with a graph of the same steps."""
         new = object.__new__(CpuExecutable)
-        for name in CpuExecutable.__slots__:
+        for name in CpuExecutable.__slots__[:-1]:
             setattr(new, name, getattr(self, name))
         new.program, new.detail, new.sized = program, detail, None
         graph = program.graph
@@ -210,12 +214,13 @@ class CpuExecutable:
 
     def _lay(self, laid: Laid) -> None:
         """Fills in what sizes decide."""
-        before = self.table[2] if len(self.table) else 0
-        self.words = numbers("q", laid.words)
-        rows = np.frombuffer(self.table, np.int64).reshape(-1, 4)
-        self.tiles, self.written = laid.tiles, laid.written
-        rows[:, 1] = laid.tiles
-        rows[:, 2] += self.words.buffer_info()[0] - before
+        self.words = laid.row
+        rows, row = [np.frombuffer(a, np.int64) for a in (self.table, laid.row)]
+        rows, calls = rows.reshape(-1, 4), len(rows) // 4
+        self.tiles, self.written = row[len(row) - 2 * calls : len(row) - calls], row[-calls:]
+        if calls:
+            rows[:, 1] = self.tiles
+            rows[:, 2] += laid.row.buffer_info()[0] - self.table[2]
         self.arena, self.scratch, self.peak_bytes = laid.arena, laid.scratch, laid.peak
         self.made, self.copies = laid.made, laid.copies
         for i, constant in enumerate(self.constants, 1 + self.inputs):
@@ -229,29 +234,37 @@ class CpuExecutable:
     def _grouped(self, is_single: bool = False) -> Actions:
         """Neighbouring calls as one walk: the number of the first action, and what runs."""
         found: Actions = []
-        actions, number, row = self.kinds, 0, 0
-        while number < len(actions):
-            end = number
-            while end < len(actions) and type(actions[end]) is Call:
-                end += 1
-                if config.cpu_checked or is_single:
-                    break
-            if end > number:
-                found.append((number, self._walk(row, row + end - number, number)))
-                row, number = row + end - number, end
+        for number, first, last in self._spans(config.cpu_checked or is_single):
+            if first < last:
+                found.append((number, self._walk(first, last, number)))
                 continue
             action = self.nests.actions[number]
             run = self._control(action) if type(action) is Control else self._host(action)
             found.append((number, run))
-            number += 1
+        return found
+
+    def _spans(self, is_single: bool) -> Spans:
+        """Of each walk the number of its first action, and its rows; others have no rows."""
+        found = self.spans.get(is_single)
+        if found is not None:
+            return found
+        found, row = [], 0
+        for number, action in enumerate(self.kinds):
+            is_call = type(action) is Call
+            if is_call and found and found[-1][1] < found[-1][2] and not is_single:
+                found[-1] = (*found[-1][:2], row + 1)
+            else:
+                found.append((number, row, row + is_call))
+            row += is_call
+        self.spans[is_single] = found
         return found
 
     def _walk(self, first: int, last: int, number: int) -> Callable[[Run], None]:
         if config.cpu_checked:
             return self._checked(first, self.nests.actions[number])
         table, stride = self.table.buffer_info()[0], self.scratch
-        shared = max(self.tiles[first:last]) > 1
-        held = not shared and sum(self.written[first:last]) <= FEW
+        shared = bool(self.tiles[first:last].max() > 1)
+        held = not shared and bool(self.written[first:last].sum() <= FEW)
 
         def run(now: Run) -> None:
             bases, places = now.bases.buffer_info()[0], now.places if shared else 1

@@ -16,7 +16,7 @@ from proa.backends.cpu.layout import Layout, fresh
 from proa.backends.cpu.target import Target, target
 from proa.backends.cpu.vector import Body, Vector
 from proa.graph.entry import Entry
-from proa.graph.size import least, most
+from proa.graph.size import least, most, reaches
 
 GROUP: Final = 4  # vectors that go side by side
 TILE_BYTES: Final = 1 << 16
@@ -414,7 +414,7 @@ def move(
             across = LINE_BYTES // width
     inner, rows = axes[0], axes[1:]
     part, tiles = parted(prod(a.size for a in rows), inner.size, width, across=across)
-    past = int(prod(shape) * width >= target().l3_bytes // 2)
+    past = reaches(prod(shape) * width, target().l3_bytes // 2)
     table = [*part, *inner.strides, past]
     for _, last, stride in starts:
         table += [last, stride]

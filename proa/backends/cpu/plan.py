@@ -1,5 +1,5 @@
-"""Where every memory of a Program lies: in a place of one arena, which is used again as soon as what
-it held is needed no more, or outside: inputs, constants, results, and what host calls give.
+"""Where every memory of a Program lies: in a place of one arena, which is used again as soon as
+what it held is needed no more, or outside: inputs, constants, results, what host calls give.
 
 Which memories share a place is a matter of when they are needed. A place is as large as the largest
 of them and lies behind the one before, whatever the sizes; so at other sizes nothing is planned

@@ -26,7 +26,7 @@ from proa.backends.cpu.product_walk import TABLE
 from proa.backends.cpu.target import Target, target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
-from proa.graph.size import exact, least, most
+from proa.graph.size import either, exact, least, most, reaches
 
 PLACES: Final = ((True, True), (True, False), (False, True))  # batch, rows, columns
 FEW_ROWS: Final = 4  # that are made like one where B is [N, K]
@@ -330,11 +330,12 @@ def _call(
     along_a = depth.a == size and not (rows.a == size and rows.size > 1)
     along_b = depth.b == size and not (columns.b == size and columns.size > 1)
     has_tail = not shape.has_masks and columns.size % shape.columns != 0
-    packs_a = size == 2 or (rows.size * depth.size * size > SMALL and columns.size > 64)
-    packs_b = (
-        size == 2 or along_b or has_tail
-        or (columns.size * depth.size * size > SMALL and rows.size > 48)
-    )  # fmt: skip
+    # Whether is a number, so that there is one way for all sizes.
+    packs_a = packs_b = 1
+    if size != 2:
+        packs_a = _is_large(rows.size * depth.size * size) * reaches(columns.size, 65)
+        if not along_b and not has_tail:
+            packs_b = _is_large(columns.size * depth.size * size) * reaches(rows.size, 49)
     through = made.itemsize == 2 or columns.c != made.itemsize
     if through:
         tiles = tiles._replace(rows=least(tiles.rows, MOST_PANELS // 2 * shape.rows))
@@ -345,14 +346,12 @@ def _call(
         slivers = at = scratch = strip_bytes(rows.size, tiles.columns, shape)
     else:
         slivers = (tiles.panels + 1) * shape.panel_bytes  # the last block may be a panel longer
-        if tiles.strip < tiles.columns:
-            kept = tiles.panels * shape.panel_bytes
-            slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
-        count = -(-tiles.strip // shape.columns) if packs_b else 0
-        at = slivers + count * shape.sliver_bytes
+        kept = reaches(tiles.columns, tiles.strip + 1) * tiles.panels * shape.panel_bytes
+        slivers += kept * (tiles.rows // (tiles.panels * shape.rows))
+        at = slivers + packs_b * -(-tiles.strip // shape.columns) * shape.sliver_bytes
         scratch = at + (tiles.rows * tiles.columns * shape.itemsize if through else 0)
     places = [(x.root, x.offset) for x in operands.layouts]
-    is_far = columns.size * depth.size * size > target().l2_bytes
+    is_far = reaches(columns.size * depth.size * size, target().l2_bytes + 1)
     copy = None
     if is_row:
         if along_b and not batch and columns.b == depth.size * size:
@@ -365,8 +364,8 @@ def _call(
         "tile_rows": tiles.rows, "tile_columns": tiles.columns, "tile_depth": tiles.depth,
         "tile_batch": tiles.batch, "row_tiles": row_tiles, "column_tiles": column_tiles,
         "depth_tiles": depth_tiles, "batch": problem.products, "slab": slab,
-        "packs_a": int(packs_a), "packs_b": int(packs_b), "along_a": int(along_a),
-        "along_b": int(along_b), "copied": int(copy is not None), "far": int(is_far),
+        "packs_a": packs_a, "packs_b": packs_b, "along_a": int(along_a),
+        "along_b": int(along_b), "copied": int(copy is not None), "far": is_far,
         "block": tiles.panels * shape.rows, "kept": kept, "strip": tiles.strip,
         "slivers": slivers, "through": at if through else 0,
         "axes": len(batch),
@@ -377,6 +376,10 @@ def _call(
     count = row_tiles * column_tiles * depth_tiles * -(-problem.products // tiles.batch)
     kernel = Row(dtype, made) if is_row else Product(dtype, made)
     return Call(kernel, tuple(places), (goal,), tuple(table), count, scratch, step)
+
+
+def _is_large(nbytes: int) -> int:
+    return reaches(nbytes, SMALL + 1)
 
 
 def _is_row(problem: Problem, dtype: Dtype) -> bool:
@@ -399,7 +402,7 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     little = LITTLE * shape.lanes * (rows if is_row else 32)
     work = problem.work if is_row else most(problem.work, LEAST_WORK * count)
     parts = 2 * work // little
-    fewest = exact(max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(parts, cores)))
+    fewest = exact(max(1, 2 * cores if parts > 32 * cores and cores > 1 else min(cores, parts)))
     panels, widest, tallest = _caches(shape, machine)
     blocks = most(1, -(-depth // BLOCK))
     size = rows * columns * count
@@ -414,9 +417,11 @@ def _tiles(problem: Problem, dtype: Dtype, shape: Shape, machine: Target) -> Til
     wide = _even(columns, most(-(-columns // across), unit), unit)
     tall = _even(rows, most(-(-rows // down), shape.rows), shape.rows)
     strip = wide if is_row else _even(wide, widest, shape.columns)
-    if tall >= rows and wide >= columns and (strip >= wide or rows <= tallest):
-        return Tiles(most(1, count // fewest), rows, columns, depth, panels, strip)
-    return Tiles(1, _even(tall, tallest, shape.rows), wide, depth, panels, strip)
+    is_whole = reaches(tall, rows) * reaches(wide, columns)
+    is_whole *= most(reaches(strip, wide), reaches(tallest, rows))
+    batch = either(is_whole, most(1, count // fewest), 1)
+    tall = either(is_whole, rows, _even(tall, tallest, shape.rows))
+    return Tiles(batch, tall, either(is_whole, columns, wide), depth, panels, strip)
 
 
 def _grid(problem: Problem, shape: Shape, fewest: int, first: int, cores: int) -> tuple[int, int]:
@@ -431,13 +436,15 @@ def _grid(problem: Problem, shape: Shape, fewest: int, first: int, cores: int) -
         packs = problem.products * shape.lanes * depth * (across * rows + down * columns)
         return packs + problem.work * waits // tiles
 
-    grids = []
     first = exact(first)
+    found, chosen, price = 0, (1, first), 0
     for across in range(first, first + fewest):
         down = exact(-(-fewest // (across * problem.products)))
-        if down == 1 or down * shape.rows <= rows:
-            grids.append((down, across))
-    return min(grids, key=cost, default=(1, first))
+        fits, mine = 1 if down == 1 else reaches(rows, down * shape.rows), cost((down, across))
+        is_better = fits * either(found, reaches(price, mine + 1), 1)
+        chosen = either(is_better, down, chosen[0]), either(is_better, across, chosen[1])
+        found, price = most(found, fits), either(is_better, mine, price)
+    return chosen
 
 
 def _even(size: int, widest: int, unit: int) -> int:

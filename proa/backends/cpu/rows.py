@@ -16,7 +16,7 @@ from proa.backends.cpu.sums import Join
 from proa.backends.cpu.target import target
 from proa.dtypes import Dtype
 from proa.graph.entry import Entry
-from proa.graph.size import least, most
+from proa.graph.size import either, least, most, reaches
 
 if TYPE_CHECKING:
     from proa.backends.cpu.nest import Nests
@@ -235,14 +235,15 @@ def loop_call(
     kernel = _loop(operands, nodes, results, steps)
     rows = prod([m for m, _ in outer])
     size = max(1024, int(TILE_NS / _element_ns(kernel, operands, results)))
-    per_tile, chunk, pieces = rows, most(n, 1), 1
-    if 2 * rows * n > 3 * size:
-        size = most(size, least(rows * n // (TILES * target().cores), MOST * size))
-        if not reduced and n >= 2 * size:
-            per_tile, chunk = 1, -(-size // 1024) * 1024
-            pieces = -(-n // chunk)
-        else:
-            per_tile = most(1, size // most(n, 16))
+    # Ways to go that are numbers, so that there is one way for all sizes.
+    is_cut = reaches(2 * rows * n, 3 * size + 1)
+    size = either(
+        is_cut, most(size, least(rows * n // (TILES * target().cores), MOST * size)), size
+    )
+    is_long = 0 if reduced else is_cut * reaches(n, 2 * size)
+    per_tile = either(is_cut, either(is_long, 1, most(1, size // most(n, 16))), rows)
+    chunk = either(is_long, -(-size // 1024) * 1024, most(n, 1))
+    pieces = most(1, -(-n // chunk))
     walk = _Walk(n, per_tile, chunk, pieces, most(rows, 1), rows)
     tiles = -(-rows // most(per_tile, 1)) * pieces if n or reduced else 0
     return _called(kernel, operands, results, walk, steps, outer, tiles, step)
@@ -389,8 +390,9 @@ def _called(
     steps: Sequence[int], axes: Axes, tiles: int, step: int,
 ) -> Call:  # fmt: skip
     axes = axes or [(1, [0] * (len(operands) + len(results)))]  # a stride to the next row
-    is_stream = _moved(walk, kernel, operands, results, tiles) > int(STREAM * target().l3_bytes)
-    table = [len(axes), *walk, int(is_stream), *steps[: len(operands)]]
+    moved = _moved(walk, kernel, operands, results, tiles)
+    is_stream = reaches(moved, int(STREAM * target().l3_bytes) + 1)
+    table = [len(axes), *walk, is_stream, *steps[: len(operands)]]
     for m, strides in axes:
         table += [m, *strides]
     return Call(

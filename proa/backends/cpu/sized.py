@@ -27,7 +27,8 @@ from proa.compile.program import Program
 from proa.errors import ProaError
 from proa.graph.entry import Entry
 from proa.graph.graph import Graph, Input, Step
-from proa.graph.size import Size, Trace
+from proa.graph.guards import Trace
+from proa.graph.size import Size
 from proa.graph.spec import Spec, apart
 from proa.graph.template import Polynomial, Sizes, Template, polynomials
 
@@ -71,17 +72,19 @@ class Shapes:
                     shape.append(forms[values])
                 self.kinds.append((slot, tuple(shape)))
             self.kind.append(kinds[specs])
+        self.firsts = [self.kinds[kind][0] for kind in self.kind]  # of each slot: that of its kind
+        self.sized = [k for k in self.kinds if any(type(n) is not int for n in k[1])]
 
     def read(self, graph: Graph, sizes: Sizes) -> list[int] | None:
         """The numbers that are read; None if some slot is not as it should be at these sizes."""
         specs = graph.slot_specs()
         read = [specs[slot].shape[axis] for slot, axis in self.reads]
-        for slot, shape in self.kinds:
+        if specs != [specs[slot] for slot in self.firsts]:
+            return None
+        for slot, shape in self.sized:
             if specs[slot].shape != shaped(shape, sizes, read):
                 return None
-        first = [specs[slot] for slot, _ in self.kinds]
-        same = all([specs[slot] is first[kind] for slot, kind in enumerate(self.kind)])
-        return read if same else None
+        return read
 
 
 def _points(template: Template) -> list[Sizes]:
@@ -174,7 +177,7 @@ class Variant:
     """One run of the passes with Sizes. Sizes of 0 and 1, which passes treat as they treat no
     other, are plain ints: then it is a variant for these alone."""
 
-    __slots__ = ("trace", "base", "small", "words", "function", "where", "which", "place", "entries",
+    __slots__ = ("trace", "base", "small", "row", "function", "where", "which", "place", "entries",
                  "specs")  # fmt: skip
 
     def __init__(
@@ -190,7 +193,6 @@ class Variant:
             self.base = build(traced)
         finally:
             trace.is_open = False
-        laid: Laid = self.base.laid
         self.place: dict[Any, int] = {}  # of each distinct Size, by its terms
         found: list[Size] = []
 
@@ -200,15 +202,14 @@ class Variant:
                 found.append(n)
             return n
 
-        where, which = [], []
-        for i, n in enumerate(laid.words):
-            if type(n) is Size:
-                collect(n)
-                where.append(i)
-                which.append(self.place[n.terms])
-        laid.at(collect, laid.words)
-        self.words = numbers("q", laid.words)
-        self.where, self.which = np.array(where, np.int64), np.array(which, np.int64)
+        laid: Laid = self.base.laid
+        places = [i for i, n in enumerate(laid.row) if type(n) is Size]
+        for i in places:
+            collect(laid.row[i])
+        laid.at(collect, None)
+        self.where = np.array(places, np.int64)
+        self.which = np.array([self.place[laid.row[i].terms] for i in places], np.int64)
+        self.row = numbers("q", laid.row)
         self.function = trace.function(found)
 
     def _graph(
@@ -234,11 +235,11 @@ class Variant:
             slot += len(entry.outs)
             ins = tuple([of[s] for s in step.slots])
             key = (entry, form, *map(id, ins), *map(id, outs))
-            new = known.get(key)
-            if new is None:
-                new = known[key] = _entry(entry, form, ins, outs, sizes)
-            self.entries[id(new)] = number
-            steps.append(step._replace(entry=new))
+            if key not in known:
+                known[key] = _entry(entry, form, ins, outs, sizes)
+            made = known[key]
+            self.entries[id(made)] = number
+            steps.append(step._replace(entry=made))
         return Graph(inputs, tuple(steps), bound.outputs, bound.constants)
 
     def at(self, bound: Program, sizes: Sizes, read: Sequence[int]) -> CpuExecutable | None:
@@ -250,18 +251,17 @@ class Variant:
         found = self.function(*given)
         if found is None:
             return None
-        words, place, base = self.words[:], self.place, self.base
-        np.frombuffer(words, np.int64)[self.where] = np.array(found, np.int64)[self.which]
-        laid = base.laid.at(lambda n: found[place[n.terms]] if type(n) is Size else n, words)
-        return base.moved(bound, laid, lambda: self._detail(bound.graph, given))
+        row, place, base = self.row[:], self.place, self.base
+        np.frombuffer(row, np.int64)[self.where] = np.array(found, np.int64)[self.which]
+        laid = base.laid.at(lambda n: found[place[n.terms]] if type(n) is Size else n, row)
+        return base.moved(bound, laid, lambda: self._detail(bound, given))
 
-    def _detail(self, graph: Graph, given: Sequence[int]) -> tuple[Nests, Plan]:
+    def _detail(self, bound: Program, given: Sequence[int]) -> tuple[Nests, Plan]:
         """Nests and plan as they are at some sizes."""
         value = self.trace.evaluated(given)
         nests, plan = self.base.detail
         draft, new = copy(nests.draft), copy(nests)
-        slots = graph.slot_specs()
-        steps = graph.steps
+        slots, steps = bound.graph.slot_specs(), bound.graph.steps
 
         def entry(of: Entry) -> Entry:
             number = self.entries.get(id(of))
@@ -270,7 +270,7 @@ class Variant:
         def layout(of: Layout) -> Layout:
             return Layout(of.root, value(of.offset), tuple([value(n) for n in of.strides]))
 
-        draft.program = Program(graph, draft.program.device, numerics=draft.program.numerics)
+        draft.program = bound
         draft.steps = [
             Step(entry(s.entry), s.slots, s.scope, s.where) for s in nests.draft.steps
         ]  # fmt: skip
