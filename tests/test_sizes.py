@@ -109,6 +109,29 @@ def test_two_dims_and_sizes_that_are_equal_by_chance() -> None:
     assert found == [attend(pa.asarray(a.astype("float32"))).item() for a in given]
 
 
+def test_a_scan_over_rows() -> None:
+    w = pa.asarray(np.linspace(0.1, 0.9, 16, dtype="float32").reshape(4, 4)).requires_grad_()
+
+    def run(n: int, b: int) -> list[Any]:
+        x = np.random.default_rng(n).standard_normal((n, b, 4)).astype("float32")
+
+        def cell(h: Any, now: Any) -> Any:
+            h = pa.tanh(now @ w) * 0.5 + h
+            return h, h
+
+        loss = (pa.scan(cell, pa.zeros((b, 4)), pa.asarray(x))[1] ** 2).mean()
+        return [loss.item(), pa.grad(lambda v: (pa.asarray(x[0]) @ v).mean())(w).tolist()]
+
+    sizes = [(3, 5), (5, 4), (6, 9), (9, 3), (4, 7), (12, 6)]
+    found = [run(*s) for s in sizes[:4]]
+    before = counts()
+    found += [run(*s) for s in sizes[4:]]
+    after = counts()
+    assert all(before[k] == after[k] for k in ("made", "single_operations"))
+    forget_programs()
+    assert found == [run(*s) for s in sizes]
+
+
 def test_zero_and_one_have_programs_of_their_own() -> None:
     w = pa.asarray(np.arange(4.0, dtype="float32"))
 

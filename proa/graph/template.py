@@ -126,21 +126,24 @@ class Template:
         """Whether this is the graph at these sizes; equal constants may be one or several."""
         of = self.graph
         if of.constants or graph.constants:
-            return _apart(self.bind(sizes)) == _apart(graph)
+            of, graph = _apart(self.bind(sizes)), _apart(graph)
+        if of.constants != graph.constants:
+            return False
         if len(of.steps) != len(graph.steps) or of.outputs != graph.outputs:
             return False
         if [i.role for i in of.inputs] != [i.role for i in graph.inputs]:
             return False
         return self.takes(graph.input_specs(), sizes) and all(
-            [self.gives_step(n, s.entry, s.slots, sizes) for n, s in enumerate(graph.steps)]
+            [
+                s.slots == mine.slots and self.gives_step(n, s.entry, sizes)
+                for n, (s, mine) in enumerate(zip(graph.steps, of.steps, strict=True))
+            ]
         )
 
-    def gives_step(self, number: int, entry: Entry, slots: tuple[int, ...], sizes: Sizes) -> bool:
-        """Whether this is a step at these sizes, if those before it are. For what is computed
-        follows from the primitive, its parameters and its operands."""
+    def gives_step(self, number: int, entry: Entry, sizes: Sizes) -> bool:
+        """Whether a step on the same operands is this at these sizes. For what is computed follows
+        from the primitive, its parameters and its operands."""
         mine = self.graph.steps[number]
-        if mine.slots != slots:
-            return False
         if mine.entry is entry:
             return True
         form = self.params.get(number, mine.entry.params)

@@ -63,7 +63,7 @@ class Family:
     def plan(self, work: Pending) -> Plan | None:
         """The plan of pending work at its own sizes, if the family's program gives it."""
         sized = self.sized
-        if sized is None:
+        if sized is None or (self.is_closed and not self.is_checked):
             return None
         sizes = self._sizes(work)
         if min(sizes) < 2 or not _agrees(sized.recorded, work, sizes):
@@ -175,10 +175,8 @@ def _agrees(template: Template, work: Pending, sizes: Sizes) -> bool:
     specs = [v.spec.plain for v in work.leaves]
     if not template.takes(specs, sizes):
         return False
-    steps = template.graph.steps  # their operands are compared by the key
-    return all(
-        [template.gives_step(i, n.entry, steps[i].slots, sizes) for i, n in enumerate(work.nodes)]
-    )
+    # Which operands they have is compared by the key.
+    return all([template.gives_step(i, n.entry, sizes) for i, n in enumerate(work.nodes)])
 
 
 # The key of a family: all of a structure but its sizes.
