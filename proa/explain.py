@@ -14,6 +14,7 @@ from proa.graph.node import Node, line_of
 from proa.record.boundary import compute
 from proa.record.live import CAPTURE, DEBUG, State, supply, thread
 from proa.record.replay import cache, programs
+from proa.record.sized import shown_sizes
 from proa.tensor import Tensor, host_of
 
 
@@ -22,8 +23,10 @@ class Explanation:
     """The programs of this process: why each was made, how often it ran, what it writes.
 
     `programs` is a list of dictionaries (number, recorded, operations, outputs, sights, compiled,
-    kernels, peak_bytes, donated, device, reason, line, written); `jitted` has the table of each
-    jitted function that is alive and was called; `counts` what was done since the process began.
+    kernels, peak_bytes, donated, device, reason, line, written); one that stands for many sizes has
+    `dims` (the inputs whose shapes depend on them) and `sizes` (those at hand). `jitted` has the
+    table of each jitted function that is alive and was called; `counts` what was done since the
+    process began.
     """
 
     __slots__ = ("programs", "jitted", "counts")
@@ -43,6 +46,8 @@ class Explanation:
                 f"{p['sights']} times, {tier}, on {p['device']}, at most {p['peak_bytes']:,} "
                 f"bytes, {p['donated']} donated; made because {p['reason']} ({p['line']})"
             )
+            if p["sizes"]:
+                lines.append(f"      for all sizes of {p['dims']}; at {shown_sizes(p['sizes'])}")
             lines += [f"      written because it is alive: {w}" for w in p["written"]]
         return "\n".join([*lines, *map(repr, self.jitted)])
 

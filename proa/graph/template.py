@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
-from proa.graph.entry import intern_entry
+from proa.graph.entry import Entry, intern_entry
 from proa.graph.graph import Constant, Graph, Input, Step
 from proa.graph.node import Where
 from proa.graph.spec import Spec, spec
@@ -124,7 +124,31 @@ class Template:
 
     def gives(self, graph: Graph, sizes: Sizes) -> bool:
         """Whether this is the graph at these sizes; equal constants may be one or several."""
-        return _apart(self.bind(sizes)) == _apart(graph)
+        of = self.graph
+        if of.constants or graph.constants:
+            of, graph = _apart(self.bind(sizes)), _apart(graph)
+        if of.constants != graph.constants:
+            return False
+        if len(of.steps) != len(graph.steps) or of.outputs != graph.outputs:
+            return False
+        if [i.role for i in of.inputs] != [i.role for i in graph.inputs]:
+            return False
+        return self.takes(graph.input_specs(), sizes) and all(
+            [
+                s.slots == mine.slots and self.gives_step(n, s.entry, sizes)
+                for n, (s, mine) in enumerate(zip(graph.steps, of.steps, strict=True))
+            ]
+        )
+
+    def gives_step(self, number: int, entry: Entry, sizes: Sizes) -> bool:
+        """Whether a step on the same operands is this at these sizes. For what is computed follows
+        from the primitive, its parameters and its operands."""
+        mine = self.graph.steps[number]
+        if mine.entry is entry:
+            return True
+        form = self.params.get(number, mine.entry.params)
+        same = mine.entry.primitive is entry.primitive
+        return same and self.gives_params(form, entry.params, sizes)
 
     def gives_params(self, form: Any, params: Any, sizes: Sizes) -> bool:
         """The same of parameters, whose form is one of this template's."""

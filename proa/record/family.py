@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from string import ascii_lowercase
 from typing import Any, Final, NamedTuple, final
 
 from proa.compile.backend import Device
@@ -24,7 +23,7 @@ from proa.graph.graph import Graph
 from proa.graph.template import Sizes, Template, Unlike, fit, polynomials
 from proa.record.key import Pending, graph_of, role_of
 from proa.record.replay import Plan, cache
-from proa.record.sized import Sized
+from proa.record.sized import NAMES, Sized
 
 FEWEST_POINTS: Final = 3
 MOST_POINTS: Final = 5  # where no template fits so many, the family is left alone
@@ -64,7 +63,7 @@ class Family:
     def plan(self, work: Pending) -> Plan | None:
         """The plan of pending work at its own sizes, if the family's program gives it."""
         sized = self.sized
-        if sized is None:
+        if sized is None or (self.is_closed and not self.is_checked):
             return None
         sizes = self._sizes(work)
         if min(sizes) < 2 or not _agrees(sized.recorded, work, sizes):
@@ -124,7 +123,7 @@ class Family:
         places = _dims([(*p.leaves, *p.params) for p in points], len(points[0].leaves))
         if not places or len(places) > MOST_DIMS:
             raise Unlike(f"{len(places)} sizes that vary")
-        names = tuple(ascii_lowercase[: len(places)])
+        names = tuple(NAMES[: len(places)])
         sizes = [tuple([(*p.leaves, *p.params)[i] for i in places]) for p in points]
         recorded = fit([p.plan.graph for p in points], names, sizes)
         lowered = fit([p.plan.program.graph for p in points], names, sizes)
@@ -176,14 +175,8 @@ def _agrees(template: Template, work: Pending, sizes: Sizes) -> bool:
     specs = [v.spec.plain for v in work.leaves]
     if not template.takes(specs, sizes):
         return False
-    steps, params = template.graph.steps, template.params
-    for number, node in enumerate(work.nodes):
-        entry = steps[number].entry
-        if entry is not node.entry:
-            form = params.get(number, entry.params)
-            if not template.gives_params(form, node.entry.params, sizes):
-                return False
-    return True
+    # Which operands they have is compared by the key.
+    return all([template.gives_step(i, n.entry, sizes) for i, n in enumerate(work.nodes)])
 
 
 # The key of a family: all of a structure but its sizes.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from string import ascii_lowercase
 from typing import Any, Final, final
 
 from proa.compile.backend import Device
@@ -14,6 +15,7 @@ from proa.graph.graph import Graph
 from proa.graph.template import Polynomial, Sizes, Template
 
 SHOWN: Final = 5  # sizes that `explain` names
+NAMES: Final = ascii_lowercase  # of dims that were found
 
 
 @final
@@ -70,8 +72,8 @@ def contractions_of(graph: Graph) -> int:
     return families.count("contraction") + families.count("window")
 
 
-def shown_sizes(dims: Sequence[str], sizes: Sequence[Sizes]) -> str:
-    """`a=3, a=5 and 4 more`."""
-    each = [", ".join(f"{d}={n}" for d, n in zip(dims, s, strict=True)) for s in sizes[:SHOWN]]
+def shown_sizes(sizes: Sequence[Sizes]) -> str:
+    """`a=3, b=5; a=4, b=5 and 4 more`."""
+    each = [", ".join(f"{d}={n}" for d, n in zip(NAMES, s, strict=False)) for s in sizes[:SHOWN]]
     more = f" and {len(sizes) - SHOWN} more" if len(sizes) > SHOWN else ""
     return "; ".join(each) + more
