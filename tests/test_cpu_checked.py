@@ -259,7 +259,11 @@ def test_family(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 continue
             shown = 2 if packed == 2 and k == 1 and call.operands[1] == call.operands[2] else k
             which = f"operand {shown}" if k < count else f"result {k - count}"
-            size = executable.specs[memory].dtype.itemsize if memory < len(executable.specs) else 4
+            size = (
+                executable.nests.specs[memory].dtype.itemsize
+                if memory < len(executable.nests.specs)
+                else 4
+            )
             for more, where in ((size, "beyond the end of"), (-size, "before")):
                 text = fault(case, executable, [at + 2 * k + 1], more)
                 assert not text or f"{size} {where} {which} (" in text, text

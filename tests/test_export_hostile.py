@@ -130,7 +130,7 @@ KINDS: dict[str, list[Change]] = {
     "unknown versions": [
         *[line(lambda d, n=n: f'{{"format": "proa export", "version": {n}, "sha256": "{d}",\n'.encode())
           for n in (0, 2, 99, 999_999_999)],
-        *[put("/operations", n) for n in (0, 2, -1, 10**6, "1", True, None)],
+        *[put("/operations", n) for n in (0, 3, -1, 10**6, "1", True, None)],
     ],
     "another head": [
         line(lambda d: f'{{"format": "proa", "version": 1, "sha256": "{d}",\n'.encode()),

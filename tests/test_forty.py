@@ -1,4 +1,4 @@
-"""Forty control-flow programs in four modes: equal bits and equal gradients, or a named error."""
+"""Forty control-flow programs in four modes: equal bits and equal gradients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from proa.errors import JitError
 from tests.helpers_forty import PROGRAMS, Program
 
 DEVICES = ("numpy", "cpu")
-READS = "a test of a recorded tensor: until plain `jit` splits the program there"
-# Cells that are errors, each with its reason; a cell that begins to work fails its test.
-ERRORS: dict[tuple[str, str], str] = {}
-WHOLE = ("horner", "rnn_by_hand", "viterbi")  # what plain `jit` runs; all, once it splits
-ERRORS.update({(name, "jit"): READS for name in PROGRAMS if name not in WHOLE})
+# Cells that say so and run without `jit`: each with what the warning says.
+FAILS = {("triangle", "jit"): "index of a recorded tensor"}  # range() of a tensor needs convert
+WARNS: dict[tuple[str, str], str] = {
+    ("collatz", "jit"): "more than 64 tests of tensors in one call",
+    ("count_primes", "jit"): "more than 64 tests of tensors in one call",
+}
 
 
 @pytest.fixture(params=DEVICES, autouse=True)
@@ -83,11 +84,15 @@ def agrees(program: Program, function: Any, calls: int) -> None:
 
 
 def cell(name: str, mode: str, run: Any) -> None:
-    """A cell of the table: it works, or it is listed as an error and is one."""
-    if (name, mode) not in ERRORS:
+    """A cell of the table: it works, or it is listed as one that says why not."""
+    if (name, mode) in FAILS:
+        with pytest.raises(JitError, match=FAILS[name, mode]):
+            run()
+        return
+    if (name, mode) not in WARNS:
         run()
         return
-    with pytest.raises(JitError):
+    with pytest.warns(RuntimeWarning, match=WARNS[name, mode]):
         run()
 
 
@@ -113,5 +118,4 @@ def test_jit(name: str) -> None:
 
 def test_there_are_forty() -> None:
     assert len(PROGRAMS) == 40
-    designed = [reason for reason in ERRORS.values() if reason is not READS]
-    assert len(designed) <= 6 and all(designed)
+    assert len(FAILS) + len(WARNS) <= 6

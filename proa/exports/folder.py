@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ FORMAT: Final = "proa export"
 VERSION: Final = 1
 GRAPH: Final = "graph.json"
 WEIGHTS: Final = "weights.safetensors"
+PATIENCE: Final = 4  # times that a missing file is looked for again
 SIZE_LIMIT: Final = 24_000_000  # of graph.json
 MEMORY: Final = 44_000_000  # that what is read from JSON may take
 _HEAD: Final = re.compile(
@@ -84,17 +86,27 @@ def write(path: Any, body: Mapping[str, Any], arrays: Mapping[str, Any]) -> Path
 
 
 def refuse_others(target: Path) -> None:
-    """An error where something stands that is no export."""
-    if not target.exists():
-        return
-    names = sorted(os.listdir(target)) if target.is_dir() else None
-    if names and names == sorted([GRAPH, WEIGHTS]):
-        with suppress(OSError), open_inside(target, GRAPH) as file:
-            if file.read(len(FORMAT) + 20).startswith(f'{{"format": "{FORMAT}"'.encode()):
-                return
-    if names != []:
-        given = f"{target}, where something else is"
-        raise ArgumentError(message("export", given, "a path that is free, or an older export"))
+    """An error where something stands that is no export. One that is replaced meanwhile may be
+    seen half."""
+    for _ in range(PATIENCE):
+        if _may_be_replaced(target):
+            return
+        time.sleep(0.005)
+    given = f"{target}, where something else is"
+    raise ArgumentError(message("export", given, "a path that is free, or an older export"))
+
+
+def _may_be_replaced(target: Path) -> bool:
+    try:
+        names = sorted(os.listdir(target))
+    except FileNotFoundError:
+        return not target.is_symlink()
+    except NotADirectoryError:
+        return False
+    if names == sorted([GRAPH, WEIGHTS]):
+        with suppress(OSError, FileError), open_inside(target, GRAPH) as file:
+            return file.read(len(FORMAT) + 20).startswith(f'{{"format": "{FORMAT}"'.encode())
+    return not names
 
 
 def _take_place(new: Path, target: Path) -> None:
@@ -178,7 +190,7 @@ def open_inside(folder: Path, name: str) -> Any:
     """A regular file of this folder itself: links, pipes and devices are refused."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        number = os.open(folder / name, flags | getattr(os, "O_NOFOLLOW", 0))
+        number = _opened(folder / name, flags | getattr(os, "O_NOFOLLOW", 0))
     except OSError as error:
         what = "a link" if error.errno in (errno.ELOOP, errno.EMLINK) else error.strerror
         raise refused(folder, f"{name}: {what}") from None
@@ -188,11 +200,21 @@ def open_inside(folder: Path, name: str) -> Any:
     return os.fdopen(number, "rb")
 
 
+def _opened(path: Path, flags: int) -> int:
+    """What is replaced meanwhile is missing for a moment, between two renames."""
+    for _ in range(PATIENCE):
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            time.sleep(0.005)
+    return os.open(path, flags)
+
+
 def _body(folder: Path, file: BinaryIO) -> dict[str, Any]:
     size = os.fstat(file.fileno()).st_size
     if size > SIZE_LIMIT:
         raise refused(folder, f"{GRAPH} of {size:,} bytes")
-    text = file.read(SIZE_LIMIT)
+    text = file.read(size)
     head = _HEAD.match(text)
     if head is None:
         raise refused(folder, f"{GRAPH} that does not begin as an export does")

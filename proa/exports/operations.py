@@ -18,10 +18,10 @@ from proa.graph.entry import intern_entry
 from proa.graph.graph import Graph, graphs_in
 from proa.graph.node import line_of
 from proa.graph.spec import Spec
-from proa.ops.expand import flat
+from proa.ops.expand import expanded_specs, flat
 from proa.ops.primitive import REGISTRY, Primitive
 
-VERSION: Final = 1  # of this list: one more with each name that is added
+VERSION: Final = 2  # of this list: one more with each name that is added
 GIVEN: Final = {"bias", "mask", "p", "pos_weight", "smoothing", "state", "weight"}
 WINDOW: Final = 1024  # places along one axis of a pooling's window
 AXIS: Final = 2**20  # places along an axis that is pooled
@@ -29,11 +29,18 @@ AXIS: Final = 2**20  # places along an axis that is pooled
 # Parameters as Python would annotate them; `names` are strings, `pairs` pairs of ints.
 OPERATIONS: Final = {
     "abs": "",
+    "acos": "",
+    "acosh": "",
     "adaptive_avg_pool": "output: ints",
     "adaptive_max_pool": "output: ints",
     "add": "",
     "and": "",
     "argmax": "axes: ints",
+    "asin": "",
+    "asinh": "",
+    "atan": "",
+    "atan2": "",
+    "atanh": "",
     "attention": "causal: bool, given: names",
     "avg_pool": "kernel: ints, stride: ints, padding: ints, ceil: bool, include: bool",
     "batch_norm": "given: names",
@@ -49,10 +56,13 @@ OPERATIONS: Final = {
     "class_loss": "axis: int, given: names",
     "class_score": "axis: int",
     "concatenate": "axis: int",
+    "conj": "",
     "conv": "strides: ints, padding: pairs, x_dilation: ints, w_dilation: ints, groups: int",
     "cos": "",
+    "cosh": "",
     "cross_entropy": "reduction: name, given: names",
     "cross_entropy_probabilities": "reduction: name, given: names",
+    "cumprod": "axis: int, reverse: bool",
     "cumsum": "axis: int, reverse: bool",
     "custom": "graph: graph, rule: graph, count: int",
     "div": "",
@@ -74,6 +84,7 @@ OPERATIONS: Final = {
     "gelu_slope": "approximate: name",
     "group_norm": "groups: int, given: names",
     "huber_loss": "reduction: name",
+    "imag": "",
     "iota": "shape: ints, axis: int, dtype: dtype",
     "is_finite": "",
     "keep": "number: int",
@@ -84,7 +95,9 @@ OPERATIONS: Final = {
     "leaky_relu": "",
     "linear": "given: names",
     "log": "",
+    "log10": "",
     "log1p": "",
+    "log2": "",
     "log_sigmoid": "",
     "log_softmax": "axes: ints",
     "logsumexp": "axes: ints, keepdims: bool",
@@ -106,6 +119,7 @@ OPERATIONS: Final = {
     "pad": "low: ints, high: ints, interior: ints",
     "permute": "axes: ints",
     "pow": "",
+    "prod": "axes: ints",
     "random_advance": "",
     "random_bernoulli": "shape: ints",
     "random_bits": "shape: ints",
@@ -114,6 +128,7 @@ OPERATIONS: Final = {
     "random_normal": "shape: ints, dtype: dtype",
     "random_permutation": "n: int",
     "random_uniform": "shape: ints, dtype: dtype",
+    "real": "",
     "relu": "",
     "rem": "",
     "reshape": "shape: ints",
@@ -128,6 +143,7 @@ OPERATIONS: Final = {
     "sign": "",
     "silu": "",
     "sin": "",
+    "sinh": "",
     "slice": "starts: ints, stops: ints, strides: ints",
     "smooth_l1_loss": "reduction: name",
     "softmax": "axes: ints",
@@ -139,6 +155,7 @@ OPERATIONS: Final = {
     "sum": "axes: ints",
     "take": "axis: int",
     "take_along_axis": "axis: int",
+    "tan": "",
     "tanh": "",
     "two_class_loss": "",
     "var": "axes: ints, keepdims: bool",
@@ -203,6 +220,8 @@ def check(primitive: Primitive, params: Sequence[Any], ins: Sequence[Spec]) -> N
         fits = tuple(ins[:taken]) == graph.input_specs() and 0 <= count <= taken
         if not fits or rule.input_specs() != expected or rule.output_specs() != tuple(ins[:count]):
             raise ArgumentError(message(name, f"operands {ins!r:.80}", "those of its graphs"))
+    if callable(primitive.expand):  # its spec rule may trust what recorded it
+        expanded_specs(primitive, tuple(ins), dict(zip(primitive.params, params, strict=True)))
     if name in _POOLS:  # their expansions have a step for each place in a window
         own = dict(zip(_PARAMS[name], params, strict=True))
         windows = list(own.get("kernel", ()))

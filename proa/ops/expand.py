@@ -42,7 +42,10 @@ def _expanded(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any
     return graph
 
 
-def _rule(primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]) -> Any:
+def expanded_specs(
+    primitive: Primitive, ins: tuple[Spec, ...], params: dict[str, Any]
+) -> Any:  # fmt: skip
+    """What the expansion gives; its errors where operands or parameters are not those it takes."""
     return _expanded(primitive, ins, params).output_specs()
 
 
@@ -64,7 +67,7 @@ def composite(
     `shape(specs..., **params)`, if given, tells the shape of its one result, which has the dtype
     of the first operand: sooner than by expanding it, which a new size needs for nothing else.
     """
-    rule = _rule if shape is None else partial(_told, shape)
+    rule = expanded_specs if shape is None else partial(_told, shape)
     return Primitive(name, COMPOSITE, expand=expand, rule=rule, **fields)
 
 
@@ -73,7 +76,7 @@ def _told(
 ) -> Any:  # fmt: skip
     first = ins[0]
     if first.weak or not first.dtype.is_float:
-        return _rule(primitive, ins, params)
+        return expanded_specs(primitive, ins, params)
     return spec(shape(*ins, **params), first.dtype)
 
 

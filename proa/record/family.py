@@ -28,6 +28,7 @@ from proa.record.sized import NAMES, Sized
 FEWEST_POINTS: Final = 3
 MOST_POINTS: Final = 5  # where no template fits so many, the family is left alone
 MOST_DIMS: Final = 6
+MOST_BYTES: Final = 1 << 40
 
 
 class Point(NamedTuple):
@@ -102,13 +103,15 @@ class Family:
         try:
             self._add(Point(plan, _leaf_sizes(work), tuple(_param_sizes(work))))
         except Unlike as reason:
-            self.reason = reason
+            self.reason = reason.with_traceback(None)  # which would keep handles alive
         finally:
             if self.is_closed:
                 self.points.clear()
             self.lock.release()
 
     def _add(self, new: Point) -> None:
+        if new.plan.program.peak_bytes() > MOST_BYTES:  # it was refused
+            return
         points = [*[p for p in self.points if p[1:] != new[1:]], new]
         varied = [i for i, c in enumerate(zip(*[p.leaves for p in points], strict=True))
                   if len(set(c)) > 1]  # fmt: skip

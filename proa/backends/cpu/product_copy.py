@@ -65,7 +65,7 @@ def copied(address: int, of: Copied) -> Copy | None:
     if config.cpu_checked or SPARE * nbytes > free_bytes():
         return None
     try:
-        array, goal = allocate((nbytes,), np.uint8, nbytes)
+        array, goal = allocate((nbytes,), np.dtype(np.uint8), nbytes)
     except MemoryError:
         return None
     words = numbers("q", [1, 0, 2, 0, of.columns, of.depth])
