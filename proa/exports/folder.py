@@ -105,7 +105,7 @@ def _may_be_replaced(target: Path) -> bool:
         return False
     if names == sorted([GRAPH, WEIGHTS]):
         with suppress(OSError, FileError), open_inside(target, GRAPH) as file:
-            return file.read(len(FORMAT) + 20).startswith(f'{{"format": "{FORMAT}"'.encode())
+            return bool(file.read(len(FORMAT) + 20).startswith(f'{{"format": "{FORMAT}"'.encode()))
     return not names
 
 
