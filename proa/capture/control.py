@@ -69,17 +69,6 @@ class Form(NamedTuple):
         return [p for p, none in zip(found, self.nones, strict=True) if not none]
 
 
-def _paths(structure: tree.Structure) -> list[str]:
-    if structure.kind is None:
-        return [""]
-    fields = getattr(structure.kind, "_fields", None)
-    keys = [f"[{k!r}]" for k in structure.keys or range(len(structure.children))]
-    if fields is not None:
-        keys = [f".{name}" for name in fields]
-    rows = zip(keys, structure.children, strict=True)
-    return [key + rest for key, child in rows for rest in _paths(child)]
-
-
 def taken(name: str, what: Any) -> tuple[list[Any], Form]:
     """The tensors of a tree; Python numbers become tensors of 0 axes, None stays None."""
     leaves, structure = tree.flatten(what)

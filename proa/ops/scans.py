@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,13 +16,29 @@ from proa.ops.indexing import take_along
 from proa.ops.movement import flip, pad, slice_
 from proa.ops.primitive import NUMERIC, REAL, Accuracy, Primitive, Sample, apply
 
+SAMPLES: Final = [
+    Sample(((5,),), {"axis": 0, "reverse": False}),
+    Sample(((2, 3, 4),), {"axis": 1, "reverse": True}),
+    Sample(((2, 0),), {"axis": 1, "reverse": False}),
+    Sample((((4, 3), "int8"),), {"axis": 0, "reverse": True}),
+]
+ERRORS: Final = [
+    (Sample(((5,),), {"axis": 1, "reverse": False}), ArgumentError),
+    (Sample(((),), {"axis": 0, "reverse": False}), ArgumentError),
+    (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError),
+]
 
-def _cumsum(x: Any, axis: int, reverse: bool) -> Any:
-    """Narrow floats are added in float32; each result is rounded once."""
+
+def _run(along: Callable[..., Any], x: Any, axis: int, reverse: bool) -> Any:
+    """Narrow floats are run through in float32; each result is rounded once."""
     wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
     x = np.flip(x, axis) if reverse else x
-    total = np.cumsum(np.ascontiguousarray(x), axis, dtype=wide).astype(x.dtype)
+    total = along(np.ascontiguousarray(x), axis, dtype=wide).astype(x.dtype)
     return np.flip(total, axis) if reverse else total
+
+
+def _cumsum(x: Any, axis: int, reverse: bool) -> Any:
+    return _run(np.cumsum, x, axis, reverse)
 
 
 def _cumsum_back(entry: Any, cts: Any, operands: Any, index: int) -> Any:
@@ -32,24 +49,14 @@ def _cumsum_back(entry: Any, cts: Any, operands: Any, index: int) -> Any:
 cumsum = scan(
     "cumsum", params=("axis", "reverse"), accepts=NUMERIC, meaning=_cumsum, linear=(0,),
     transpose=_cumsum_back, accuracy=Accuracy(1, 1, sums=True),
-    samples=[Sample(((5,),), {"axis": 0, "reverse": False}),
-             Sample(((2, 3, 4),), {"axis": 1, "reverse": True}),
-             Sample(((2, 0),), {"axis": 1, "reverse": False}),
-             Sample((((4, 3), "int8"),), {"axis": 0, "reverse": True})],
-    errors=[(Sample(((5,),), {"axis": 1, "reverse": False}), ArgumentError),
-            (Sample(((),), {"axis": 0, "reverse": False}), ArgumentError),
-            (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError)],
+    samples=SAMPLES, errors=ERRORS,
     doc="Sums of the first 1, 2, 3, ... elements along an axis, added ascending; `reverse`: of "
     "the last, added descending. Integers wrap round.",
 )  # fmt: skip
 
 
 def _cumprod(x: Any, axis: int, reverse: bool) -> Any:
-    """Narrow floats are multiplied in float32; each result is rounded once."""
-    wide = np.float32 if x.dtype.itemsize == 2 and x.dtype.kind not in "iu" else x.dtype
-    x = np.flip(x, axis) if reverse else x
-    total = np.cumprod(np.ascontiguousarray(x), axis, dtype=wide).astype(x.dtype)
-    return np.flip(total, axis) if reverse else total
+    return _run(np.cumprod, x, axis, reverse)
 
 
 def _cumprod_tangent(x: Any, y: Any, dx: Any, axis: int, reverse: bool) -> Any:
@@ -88,13 +95,7 @@ def recurrence(a: Any, b: Any, axis: int) -> Any:
 cumprod = scan(
     "cumprod", params=("axis", "reverse"), accepts=NUMERIC, meaning=_cumprod,
     jvp=_cumprod_tangent, saves="x y", accuracy=Accuracy(1, 1, sums=True),
-    samples=[Sample(((5,),), {"axis": 0, "reverse": False}),
-             Sample(((2, 3, 4),), {"axis": 1, "reverse": True}),
-             Sample(((2, 0),), {"axis": 1, "reverse": False}),
-             Sample((((4, 3), "int8"),), {"axis": 0, "reverse": True})],
-    errors=[(Sample(((5,),), {"axis": 1, "reverse": False}), ArgumentError),
-            (Sample(((),), {"axis": 0, "reverse": False}), ArgumentError),
-            (Sample((((5,), "bool"),), {"axis": 0, "reverse": False}), DtypeError)],
+    samples=SAMPLES, errors=ERRORS,
     doc="Products of the first 1, 2, 3, ... elements along an axis, ascending; `reverse`: of the "
     "last, descending. Integers wrap round. The derivative is right at zeros.",
 )  # fmt: skip
