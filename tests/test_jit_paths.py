@@ -343,14 +343,15 @@ def test_a_result_can_be_differentiated_from_outside() -> None:
             assert bits(f(x)) == bits(branch(w * x).sum())
 
 
-def test_more_paths_than_the_limit_warn_once_at_the_line() -> None:
-    @pa.jit
-    def count(x: Any) -> Any:
-        n = pa.zeros(())
-        while n < x:
-            n = n + 1.0
-        return n
+def counted(x: Any) -> Any:
+    n = pa.zeros(())
+    while n < x:
+        n = n + 1.0
+    return n
 
+
+def test_more_paths_than_the_limit_warn_once_at_the_line() -> None:
+    count = pa.jit(counted)
     rows = [float(i) for i in range(MOST_PATHS + 4)] * 2
     told = r"16 paths.*test_jit_paths\.py:\d+.*while_loop.*convert"
     with pytest.warns(RuntimeWarning, match=told) as seen:
@@ -359,13 +360,7 @@ def test_more_paths_than_the_limit_warn_once_at_the_line() -> None:
 
 
 def test_as_many_tests_as_the_limit_work_by_paths() -> None:
-    @pa.jit
-    def count(x: Any) -> Any:
-        n = pa.zeros(())
-        while n < x:
-            n = n + 1.0
-        return n
-
+    count = pa.jit(counted)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(4):
@@ -377,13 +372,7 @@ def test_as_many_tests_as_the_limit_work_by_paths() -> None:
 
 
 def test_a_loop_that_is_too_long_for_a_path_runs_without_jit() -> None:
-    @pa.jit
-    def count(x: Any) -> Any:
-        n = pa.zeros(())
-        while n < x:
-            n = n + 1.0
-        return n
-
+    count = pa.jit(counted)
     x = pa.asarray(MOST_TESTS + 10.0)
     with pytest.warns(RuntimeWarning, match=r"64 tests.*test_jit_paths\.py") as seen:
         assert [count(x).item() for _ in range(4)] == [MOST_TESTS + 10.0] * 4
